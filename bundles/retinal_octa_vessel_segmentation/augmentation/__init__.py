@@ -1,0 +1,1 @@
+"""From a vessel map to an image that looks like an OCT angiograph."""

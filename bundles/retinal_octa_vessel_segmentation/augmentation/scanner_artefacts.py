@@ -1,0 +1,216 @@
+"""Artefacts of real OCT angiography scanners that random augmentation lacks: motion lines, point spread, vignetting.
+
+Each is a pure function and a MONAI dictionary transform with its own strength. None of them moves the image.
+Axis letters: C channel, H rows (slow scan axis), W columns (fast scan axis).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+from monai.utils import convert_to_dst_type, convert_to_tensor
+
+FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
+
+
+def whiten_lines(image: torch.Tensor, opacity: torch.Tensor, axis: int) -> torch.Tensor:
+    """Raise whole scan lines towards white: I + opacity (1 - I).
+
+    Args:
+        image: (C, H, W) in [0, 1].
+        opacity: (L,) or (H, W) in [0, 1]: one value per line, or one per pixel.
+        axis: 0 if the lines are rows, 1 if they are columns (only for one value per line).
+    """
+    if opacity.ndim == 1:
+        opacity = opacity[:, None] if axis == 0 else opacity[None, :]
+    return image + opacity * (1.0 - image)
+
+
+def blur_point_spread(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur of standard deviation `sigma` pixels, kernel cut at 4 sigma, borders repeated; (C, H, W)."""
+    if sigma <= 0:
+        return image
+    radius = max(1, math.ceil(4.0 * sigma))
+    offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(image)
+    padded = F.pad(image[:, None], (radius, radius, radius, radius), mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[:, 0]
+
+
+def vignette(shape: Sequence[int], centre: Sequence[float], stretch: float, angle: float, depth: float) -> torch.Tensor:
+    """Multiplicative gain that falls with the square of an elliptic distance, from 1 at `centre` to 1 - depth.
+
+    Args:
+        shape: (H, W).
+        centre: brightest point, as fractions of H and W.
+        stretch: axis ratio of the ellipse, at least 1.
+        angle: direction of its long axis in radians.
+        depth: loss at the farthest pixel, in [0, 1].
+
+    Returns:
+        (H, W) float32 in [1 - depth, 1].
+    """
+    rows = (torch.arange(shape[0]) + 0.5) / shape[0] - centre[0]
+    columns = (torch.arange(shape[1]) + 0.5) / shape[1] - centre[1]
+    along = math.cos(angle) * rows[:, None] + math.sin(angle) * columns[None, :]
+    across = -math.sin(angle) * rows[:, None] + math.cos(angle) * columns[None, :]
+    distance = (along / stretch) ** 2 + across**2
+    return 1.0 - depth * distance / distance.max()
+
+
+class _RandArtefactd(RandomizableTransform, MapTransform):
+    """Draws once for a sample and applies the same artefact to all `keys`."""
+
+    def __init__(self, keys: KeysCollection, prob: float, allow_missing_keys: bool) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+
+    def draw(self, shape: torch.Size) -> Any:
+        raise NotImplementedError
+
+    def apply(self, image: torch.Tensor, drawn: Any) -> torch.Tensor:
+        raise NotImplementedError
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        self.randomize(None)
+        if not self._do_transform:
+            return sample
+        drawn = None
+        for key in self.key_iterator(sample):
+            image = convert_to_tensor(sample[key], dtype=torch.float32, track_meta=False)
+            drawn = self.draw(image.shape[-2:]) if drawn is None else drawn
+            sample[key] = convert_to_dst_type(self.apply(image, drawn), sample[key])[0]
+        return sample
+
+
+class RandMotionLinesd(_RandArtefactd):
+    """White motion lines: a micro-saccade decorrelates whole B-scans, so that their rows become bright and grainy.
+
+    Args:
+        keys: images (C, H, W) in [0, 1].
+        strength: largest opacity of a line, in [0, 1]; each line draws U(0, strength). 0 switches off.
+        rate: mean number of lines (Poisson).
+        thickness: largest thickness in pixels, uniform from 1.
+        direction: "horizontal" (fast axis along the rows), "vertical" or "random" (either, per sample).
+        grain: share of a line's opacity that varies from pixel to pixel, in [0, 1].
+        prob, allow_missing_keys: as in MONAI.
+
+    Raises:
+        ValueError: for a strength or grain outside [0, 1] or an unknown direction.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        strength: float = 0.5,
+        rate: float = 3.0,
+        thickness: int = 2,
+        direction: str = "random",
+        grain: float = 0.5,
+        prob: float = 0.5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, prob, allow_missing_keys)
+        if direction not in ("horizontal", "vertical", "random"):
+            raise ValueError(f"direction is '{direction}': choose horizontal, vertical or random")
+        for name, value in (("strength", strength), ("grain", grain)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}: it lies between 0 and 1")
+        self.strength, self.rate, self.thickness = strength, rate, thickness
+        self.direction, self.grain = direction, grain
+
+    def draw(self, shape: torch.Size) -> torch.Tensor:
+        vertical = self.direction == "vertical" or (self.direction == "random" and self.R.random() < 0.5)
+        height, width = (shape[1], shape[0]) if vertical else (shape[0], shape[1])
+        opacity = np.zeros((height, width), np.float32)
+        for _ in range(self.R.poisson(self.rate)):
+            first = self.R.randint(height)
+            rows = slice(first, first + self.R.randint(1, self.thickness + 1))
+            grain = 1.0 - self.grain * self.R.random((1, width))
+            opacity[rows] = np.maximum(opacity[rows], self.R.uniform(0, self.strength) * grain)
+        return torch.from_numpy(opacity.T.copy() if vertical else opacity)
+
+    def apply(self, image: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        return whiten_lines(image, drawn, 0)
+
+
+class RandPointSpreadd(_RandArtefactd):
+    """Lateral point spread: Gaussian blur whose full width at half maximum is drawn from a range in mm.
+
+    Args:
+        keys: images (C, H, W).
+        fwhm_mm: range of the full width at half maximum (retinal scanners: 0.012 to 0.022 mm); (0, 0) switches off.
+        pixel_mm: pixel size in mm (304 pixels on 3 mm: 0.00987).
+        prob, allow_missing_keys: as in MONAI.
+
+    Raises:
+        ValueError: if `fwhm_mm` is not an ordered, non-negative range or `pixel_mm` is not positive.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        fwhm_mm: Sequence[float] = (0.012, 0.022),
+        pixel_mm: float = 3.0 / 304.0,
+        prob: float = 0.5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, prob, allow_missing_keys)
+        low, high = (float(value) for value in fwhm_mm)
+        if not 0 <= low <= high:
+            raise ValueError(f"fwhm_mm is {tuple(fwhm_mm)}: it must be an ordered range of widths in mm, 0 or more")
+        if not pixel_mm > 0:
+            raise ValueError(f"pixel_mm is {pixel_mm}: the pixel size in mm must be positive")
+        self.fwhm_mm, self.pixel_mm = (low, high), float(pixel_mm)
+
+    def draw(self, shape: torch.Size) -> float:
+        return float(self.R.uniform(*self.fwhm_mm)) / FWHM_PER_SIGMA / self.pixel_mm
+
+    def apply(self, image: torch.Tensor, drawn: float) -> torch.Tensor:
+        return blur_point_spread(image, drawn)
+
+
+class RandVignettingd(_RandArtefactd):
+    """Lateral vignetting: the signal falls smoothly away from a random point near the middle (pupil, defocus, tilt).
+
+    Args:
+        keys: images (C, H, W) in [0, 1].
+        strength: largest loss at the darkest pixel, in [0, 1]; the loss is U(0, strength). 0 switches off.
+        prob, allow_missing_keys: as in MONAI.
+
+    Raises:
+        ValueError: if `strength` is outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        strength: float = 0.5,
+        prob: float = 0.5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, prob, allow_missing_keys)
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength is {strength}: it lies between 0 (off) and 1")
+        self.strength = strength
+
+    def draw(self, shape: torch.Size) -> torch.Tensor:
+        centre = self.R.uniform(0.2, 0.8, size=2)
+        return vignette(
+            shape, centre, self.R.uniform(1, 2), self.R.uniform(0, math.pi), self.R.uniform(0, self.strength)
+        ).float()
+
+    def apply(self, image: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        return image * drawn

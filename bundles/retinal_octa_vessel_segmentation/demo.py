@@ -1,0 +1,175 @@
+"""One command that shows the bundle at work: on a simulated eye, or on the user's own images.
+
+python -m retinal_octa_vessel_segmentation.demo
+python -m retinal_octa_vessel_segmentation.demo --input FOLDER --fov-mm 6
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from retinal_octa_vessel_segmentation.scanner.scanner_phantom import simulate_scanner_case
+
+BUNDLE_ROOT = Path(__file__).resolve().parent
+UNSEEN_SEED = 900001  # the sets of training, validation and test use 1000+, 2000+ and 3000+
+SEVERITY = 0.6
+EXPERIMENT = "retinal_octa_vessel_segmentation_demo"
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line of the demonstration."""
+    parser = argparse.ArgumentParser(
+        prog="python -m retinal_octa_vessel_segmentation.demo",
+        description="Segments the vessels of en-face OCT angiographs with the bundle's weights and measures them. "
+        "Without --input a diseased eye is simulated that the network has never seen, and the result is compared with "
+        "the truth.",
+        epilog="Research use only: the network was trained on simulated data.",
+    )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        metavar="FOLDER",
+        help="folder with your images (PNG, BMP, TIFF, JPEG, NIfTI or DICOM en-face), or one image; folders below are "
+        "searched too. A table studies.csv in it (columns file, fov_mm, eye, layer) may say more of single files",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("octa_demo"),
+        metavar="FOLDER",
+        help="results go here (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fov-mm",
+        type=float,
+        nargs="+",
+        metavar="MM",
+        help="field of view of your images on the retina: '6', or height and width '3 3'; needed for files that state "
+        "no pixel size",
+    )
+    parser.add_argument("--eye", choices=("OD", "OS"), help="right (OD) or left (OS) eye, where the files do not say")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=UNSEEN_SEED,
+        help="seed of the simulated eye (default: %(default)s); no effect with --input",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace earlier results that came from other settings"
+    )
+    options = parser.parse_args(arguments)
+    if options.fov_mm is not None and len(options.fov_mm) > 2:
+        parser.error("--fov-mm takes one number or two (height and width)")
+    if options.input is not None and not options.input.exists():
+        parser.error(f"--input: there is no '{options.input}'")
+    return options
+
+
+def simulate_eye(folder: Path, seed: int) -> Path:
+    """Simulate one diseased eye and its scan; returns the folder to give to inference, which holds the image alone."""
+    truth, images = folder / "truth", folder / "images"
+    truth.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
+    case = simulate_scanner_case(truth, seed, severity=SEVERITY)
+    (images / "simulated_eye.png").write_bytes((truth / case["image"]).read_bytes())
+    with (images / "studies.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "fov_mm", "eye", "layer"])
+        writer.writerow(["simulated_eye.png", " ".join(map(str, case["fov_mm"])), case["eye"], case["layer"]])
+    return images
+
+
+def inference_command(options: argparse.Namespace, images: Path, results: Path) -> list[str]:
+    """The command that a user would type for the same run."""
+    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(BUNDLE_ROOT)]
+    command += ["--config_file", str(BUNDLE_ROOT / "configs" / "inference.yaml")]
+    command += ["--dataset_dir", str(images), "--output_dir", str(results)]
+    if options.fov_mm is not None and options.input is not None:
+        command += ["--fov_mm", json.dumps(options.fov_mm)]
+    if options.eye is not None and options.input is not None:
+        command += ["--eye", options.eye]
+    if options.overwrite or options.input is None:
+        command += ["--overwrite", "True"]
+    return [*command, "--tracking", "mlflow", "--experiment_name", EXPERIMENT]
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """Dice of two boolean masks; 1 where both are empty."""
+    size = int(first.sum()) + int(second.sum())
+    return 1.0 if size == 0 else 2.0 * int((first & second).sum()) / size
+
+
+def print_comparison(folder: Path, study: Path) -> None:
+    """Compare the result of the simulated eye with the truth."""
+    labels = np.asarray(Image.open(folder / "truth" / "label.png"))
+    vessels = np.asarray(Image.open(study / f"{study.name}_vessels.png")) > 0
+    larger = np.asarray(Image.open(study / f"{study.name}_larger_vessels.png")) > 0
+    faz = np.asarray(Image.open(study / f"{study.name}_faz.png")) > 0
+    true_faz = np.asarray(Image.open(folder / "truth" / "faz.png")) > 0
+    pixel_mm2 = (3.0 / labels.shape[0]) ** 2
+    print("\nAgainst the known truth of the simulated eye:")
+    print(f"  Dice of all vessels      {dice(vessels, labels > 0):.3f}")
+    print(f"  Dice of larger vessels   {dice(larger, labels == 2):.3f}")
+    print(f"  vessel area density      {vessels.mean():.3f}  (truth {(labels > 0).mean():.3f})")
+    print(f"  FAZ area                 {faz.sum() * pixel_mm2:.3f} mm2  (truth {true_faz.sum() * pixel_mm2:.3f} mm2)")
+
+
+def print_results(results: Path) -> None:
+    """Say where the results of the first studies are."""
+    studies = [record.parent for record in sorted(results.rglob("*_done.json"))]
+    print(f"\nResults of {len(studies)} image(s) in {results}")
+    for study in studies[:3]:
+        stem = study / study.name
+        print(f"  {study.relative_to(results)}")
+        print(f"    vessel mask        {stem}_vessels.png  (larger vessels: _larger_vessels.png, FAZ: _faz.png)")
+        print(f"    probability map    {stem}_probability.tiff")
+        print(f"    biomarkers         {stem}_biomarkers.csv  and  .json  (with units)")
+        print(f"    figure             {stem}_overlay.png")
+    print(f"  table of all images  {results / 'results.csv'}")
+    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlruns.db'}"
+    show = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]
+    print("\nTo see the run in MLflow, start this and open http://127.0.0.1:5000 :")
+    print(f"  {shlex.join(show)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demonstration; returns the exit code of the inference."""
+    options = parse_arguments(arguments)
+    started = time.monotonic()
+    output = options.output.expanduser().resolve()
+    if options.input is None:
+        output = output / "simulated_eye"
+        print(f"Simulating an eye with disease (seed {options.seed}) that the network has never seen ...", flush=True)
+        images = simulate_eye(output, options.seed)
+    else:
+        images = options.input.expanduser().resolve()
+    results = output / "results"
+    command = inference_command(options, images, results)
+    print(f"\nRunning:\n  {shlex.join(command)}\n", flush=True)
+    code = subprocess.run(command, check=False).returncode
+    if code not in (0, 3):
+        print(f"\nThe inference ended with exit code {code}: the last lines above say why.", file=sys.stderr)
+        return code
+    print_results(results)
+    if options.input is None and code == 0:
+        print_comparison(output, results / "simulated_eye")
+    print(
+        f"\nDone in {time.monotonic() - started:.0f} s. Research use only: the network was trained on simulated data."
+    )
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

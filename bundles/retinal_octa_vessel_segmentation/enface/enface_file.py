@@ -1,0 +1,255 @@
+"""Reading one en-face image file, whatever its format, as the raster that a viewer shows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom
+from PIL import Image
+
+EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".nii", ".nii.gz", ".dcm", ".dicom", "")
+GREY_TOLERANCE = 3  # levels of 255 between channels that JPEG leaves in a grey image
+OPT_B_SCANS = "1.2.840.10008.5.1.4.1.1.77.1.5.4"  # Ophthalmic Tomography Image Storage
+_INCH, _CENTIMETRE = 2, 3  # TIFF 6.0, tag 296 ResolutionUnit
+
+
+@dataclass
+class EnFaceFile:
+    """What a file holds.
+
+    Attributes:
+        raster: (H, W) array of the stored values, row 0 at the top, as a viewer shows it.
+        full_scale: largest value of the stored type, None for floating point.
+        pixel_mm: (row, column) pixel size by the metadata, None if there is none.
+        medical: whether the format's pixel size means the object (DICOM, NIfTI).
+        affine: 4x4 world affine whose first two columns are the raster's rows and columns; None if there is none.
+        eye: "OD" or "OS" if the metadata say so.
+        stored_axes: number of axes of the array in a NIfTI file.
+        file_format: "png", "tiff", "nifti", "dicom", ...
+        notes: remarks for the reader of the result.
+    """
+
+    raster: np.ndarray
+    full_scale: float | None
+    pixel_mm: tuple[float, float] | None = None
+    medical: bool = False
+    affine: np.ndarray | None = None
+    eye: str | None = None
+    stored_axes: int = 2
+    file_format: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def read_enface_file(path: str | Path, projection_axis: int | None = None) -> EnFaceFile:
+    """Read PNG, BMP, TIFF, JPEG, NIfTI or DICOM.
+
+    No axis is swapped against what a viewer shows: NIfTI's first axis runs along the columns (as ITK and 3D Slicer
+    read it), so its array is transposed once here; its file on disk and the other formats then give the same raster.
+
+    Args:
+        path: the file.
+        projection_axis: axis of a NIfTI volume along which the maximum is taken; None refuses volumes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: colour, several frames, or a file that cannot be read; says which and what to do.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name}: no such file")
+    readers: dict[str, Callable[[], EnFaceFile]] = {
+        "nifti": lambda: _read_nifti(path, projection_axis),
+        "dicom": lambda: _read_dicom(path),
+        "picture": lambda: _read_picture(path),
+    }
+    return readers[_kind_of(path)]()
+
+
+def _kind_of(path: Path) -> str:
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        return "nifti"
+    if name.endswith((".dcm", ".dicom")):
+        return "dicom"
+    with path.open("rb") as file:
+        return "dicom" if file.read(132)[128:] == b"DICM" else "picture"
+
+
+def _full_scale(array: np.ndarray) -> float | None:
+    if array.dtype == bool:
+        return 1.0
+    return float(np.iinfo(array.dtype).max) if np.issubdtype(array.dtype, np.integer) else None
+
+
+def grey_channel(array: np.ndarray, where: str) -> np.ndarray:
+    """The one channel of an (H, W), (H, W, 1), grey (H, W, 3) or (H, W, 4) array.
+
+    Raises:
+        ValueError: the channels differ, so the image is coloured.
+    """
+    if array.ndim == 2:
+        return array
+    if array.shape[-1] in (1, 2):  # grey, or grey and opacity
+        return array[..., 0]
+    colour = array[..., :3].astype(float)
+    scale = (_full_scale(array) or 255.0) / 255.0
+    coloured = (colour.max(axis=-1) - colour.min(axis=-1)) > GREY_TOLERANCE * scale
+    if coloured.any():
+        raise ValueError(
+            f"{where}: the image is coloured ({coloured.mean():.1%} of its pixels): a screenshot with overlays or a "
+            "colour-coded map? Export the plain grey-scale angiogram from the device"
+        )
+    return array[..., 0]
+
+
+def _read_picture(path: Path) -> EnFaceFile:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                file_format = str(image.format or "").lower()
+                frames = getattr(image, "n_frames", 1)
+                pixel_mm = _picture_pixel_mm(image)
+                if frames == 1:
+                    image = _plain(image)
+                    array = np.asarray(image)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ValueError(f"{path.name}: the picture is far larger than any en-face angiogram") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path.name}: cannot be read as an image, is it damaged or cut off?") from error
+    if frames > 1:
+        raise ValueError(
+            f"{path.name}: holds {frames} pages: a volume or a series, not one en-face image. Give the en-face "
+            "projection of the slab, one image per file"
+        )
+    raster = grey_channel(array, path.name)
+    return EnFaceFile(raster, _full_scale(raster), pixel_mm, file_format=file_format)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    if image.mode == "P":
+        return image.convert("RGB")
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        return image.convert("RGB")
+    image.load()
+    return image
+
+
+def _picture_pixel_mm(image: Image.Image) -> tuple[float, float] | None:
+    """(row, column) pixel size by TIFF tags with a unit, PNG pHYs or the BMP header; PIL gives all others as dpi."""
+    tags: Any = getattr(image, "tag_v2", None)
+    if tags is not None:
+        unit = {_INCH: 25.4, _CENTIMETRE: 10.0}.get(tags.get(296, _INCH if 282 in tags else None))
+        across, down = tags.get(282), tags.get(283)
+        if unit is None or not across or not down or float(across) <= 0 or float(down) <= 0:
+            return None
+        return unit / float(down), unit / float(across)
+    dpi = image.info.get("dpi")
+    if not dpi or not all(value > 0 for value in dpi):
+        return None
+    return 25.4 / float(dpi[1]), 25.4 / float(dpi[0])
+
+
+def _read_nifti(path: Path, projection_axis: int | None) -> EnFaceFile:
+    try:
+        image: Any = nibabel.load(path)
+        stored = image.dataobj
+        scaled = stored.slope not in (1, None) or stored.inter not in (0, None)
+        array = np.asarray(stored) if scaled else np.asarray(stored.get_unscaled())
+    except Exception as error:  # nibabel raises a dozen kinds
+        raise ValueError(f"{path.name}: cannot be read as NIfTI, is it damaged or cut off?") from error
+    affine = np.asarray(image.affine, dtype=float)
+    if array.dtype.names is not None:  # RGB24
+        array = np.stack([array[name] for name in array.dtype.names], axis=-1)
+        array = grey_channel(array.reshape(*array.shape[:2], -1), path.name)
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    stored_axes = array.ndim
+    if array.ndim == 2:
+        array = array[..., None]
+    notes: list[str] = []
+    if array.ndim != 3 or (min(array.shape) > 1 and projection_axis is None):
+        shape = " x ".join(str(size) for size in array.shape)
+        raise ValueError(
+            f"{path.name}: is a volume of {shape} voxels: give its en-face projection, or set projection_axis to "
+            "the axis (0, 1 or 2) that runs into the depth of the retina to take the maximum along it"
+        )
+    if projection_axis is not None and min(array.shape) > 1:
+        if projection_axis not in (0, 1, 2):
+            raise ValueError(f"projection_axis is {projection_axis}, expected 0, 1 or 2")
+        depth = array.shape[projection_axis]
+        array = array.max(axis=projection_axis, keepdims=True)
+        notes.append(f"maximum projection of {depth} voxels along axis {projection_axis}")
+        flat = projection_axis
+    else:
+        flat = 2 if array.shape[2] == 1 else int(np.argmin(array.shape))
+    columns, rows = (axis for axis in range(3) if axis != flat)
+    raster = np.squeeze(array, axis=flat).T
+    world = affine[:, [rows, columns, flat, 3]]
+    spacing = np.linalg.norm(world[:3, :2], axis=0)
+    known = bool(np.isfinite(spacing).all() and (spacing > 0).all())
+    pixel_mm = (float(spacing[0]), float(spacing[1])) if known else None
+    return EnFaceFile(
+        raster,
+        _full_scale(raster),
+        pixel_mm,
+        medical=True,
+        affine=world,
+        stored_axes=stored_axes,
+        file_format="nifti",
+        notes=notes,
+    )
+
+
+def _read_dicom(path: Path) -> EnFaceFile:
+    try:
+        header = pydicom.dcmread(path)
+        frames = int(header.get("NumberOfFrames", 1) or 1)
+        kind = str(header.get("SOPClassUID", ""))
+        if frames > 1 or kind == OPT_B_SCANS:
+            raise _MultiFrame(frames)
+        array = header.pixel_array
+    except _MultiFrame as found:
+        raise ValueError(
+            f"{path.name}: DICOM with {found.args[0]} frames (OCT cross-sections or a volume), not one en-face image. "
+            "Export the en-face angiogram (Ophthalmic OCT En Face Image), or project the slab to one image first"
+        ) from None
+    except Exception as error:  # nothing of the header goes into the message: it may name the patient
+        raise ValueError(
+            f"{path.name}: cannot be read as a DICOM image, is it damaged, or compressed in a way that needs another "
+            f"decoder? ({type(error).__name__})"
+        ) from None
+    photometric = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
+    if photometric.startswith("YBR"):
+        array = pydicom.pixels.convert_color_space(array, photometric, "RGB") if array.ndim == 3 else array
+    raster = grey_channel(array, path.name)
+    full_scale: float | None = None
+    if np.issubdtype(raster.dtype, np.integer):
+        signed = int(header.get("PixelRepresentation", 0)) == 1
+        full_scale = float(2 ** (int(header.get("BitsStored", 8)) - int(signed)) - 1)
+    if photometric == "MONOCHROME1":
+        raster = (full_scale if full_scale is not None else raster.max()) - raster
+    eye = {"R": "OD", "L": "OS"}.get(str(header.get("ImageLaterality", header.get("Laterality", ""))))
+    return EnFaceFile(raster, full_scale, _dicom_pixel_mm(header), medical=True, eye=eye, file_format="dicom")
+
+
+class _MultiFrame(Exception):
+    """Several frames in one DICOM file."""
+
+
+def _dicom_pixel_mm(header: Any) -> tuple[float, float] | None:
+    sources = [header]
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for group in header.get(groups, []) or []:
+            sources += list(group.get("PixelMeasuresSequence", []) or [])
+    for source in sources:
+        spacing = source.get("PixelSpacing")
+        if spacing is not None and len(spacing) == 2 and all(float(value) > 0 for value in spacing):
+            return float(spacing[0]), float(spacing[1])
+    return None

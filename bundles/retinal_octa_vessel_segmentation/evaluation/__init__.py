@@ -1,0 +1,1 @@
+"""Agreement with a label, and the classical filters to compare with."""

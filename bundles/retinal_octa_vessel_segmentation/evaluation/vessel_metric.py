@@ -1,0 +1,172 @@
+"""Vessel segmentation metrics as one MONAI metric that a config names, and the table of all cases."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite import distributed as idist
+from ignite.engine import Engine, Events
+from monai.metrics import CumulativeIterationMetric
+from monai.metrics.utils import do_metric_reduction
+from monai.utils import MetricReduction, string_list_all_gather
+
+from retinal_octa_vessel_segmentation.evaluation.cal_score import cal_score
+from retinal_octa_vessel_segmentation.evaluation.centreline_dice import centreline_dice
+from retinal_octa_vessel_segmentation.evaluation.segmentation_metrics import (
+    area_under_roc,
+    overlap_metrics,
+    tolerance_dice,
+)
+
+MASK_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "dice": lambda prediction, label: overlap_metrics(prediction, label)["dice"],
+    "iou": lambda prediction, label: overlap_metrics(prediction, label)["iou"],
+    "recall": lambda prediction, label: overlap_metrics(prediction, label)["recall"],
+    "precision": lambda prediction, label: overlap_metrics(prediction, label)["precision"],
+    "accuracy": lambda prediction, label: overlap_metrics(prediction, label)["accuracy"],
+    "cldice": centreline_dice,
+    "tolerance_dice": tolerance_dice,
+    "cal": lambda prediction, label: cal_score(prediction, label)["cal"],
+    "connectivity": lambda prediction, label: cal_score(prediction, label)["connectivity"],
+    "area_overlap": lambda prediction, label: cal_score(prediction, label)["area"],
+    "length_overlap": lambda prediction, label: cal_score(prediction, label)["length"],
+}
+SCORE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"auc": area_under_roc}
+METRIC_NAMES = (*MASK_METRICS, *SCORE_METRICS)
+
+
+def segmentation_metrics(
+    probability: np.ndarray, label: np.ndarray, threshold: float = 0.5, names: tuple[str, ...] = METRIC_NAMES
+) -> dict[str, float]:
+    """Metrics of one image by name.
+
+    Args:
+        probability: (H, W) in [0, 1]; a mask of 0 and 1 will do, except for ``auc``.
+        label: (H, W), boolean, {0, 1} or {0, 255}.
+        threshold: probability from which a pixel is vessel.
+
+    Raises:
+        ValueError: unknown name; see ``checked_pair``.
+    """
+    probability = np.asarray(probability)
+    prediction = probability >= threshold
+    values = {}
+    for name in names:
+        _known(name)
+        if name in SCORE_METRICS:
+            values[name] = SCORE_METRICS[name](probability, label)
+        else:
+            values[name] = MASK_METRICS[name](prediction, label)
+    return values
+
+
+class VesselMetric(CumulativeIterationMetric):
+    """One metric of vessel segmentation, for ``monai.handlers.IgniteMetricHandler(metric_fn=...)``.
+
+    Takes probabilities (B, C, H, W) and labels of the same shape with values 0 and 1 (or lists of (C, H, W)); gives
+    (B, 1). Metrics that MONAI has (``monai.metrics.DiceMetric``, ``MeanIoU``) agree with the ones of the same name
+    here except that an empty label is scored (both empty 1, one empty 0).
+
+    Args:
+        metric: one of dice, iou, recall, precision, accuracy, cldice, tolerance_dice, cal, connectivity, area_overlap,
+            length_overlap, auc.
+        threshold: probability from which a pixel is vessel; not used by ``auc``.
+        channel: which channel: 0 all vessels, 1 larger vessels.
+        reduction: how ``aggregate`` reduces over cases; NaN (auc of a label of one class) is left out.
+    """
+
+    def __init__(
+        self,
+        metric: str = "dice",
+        threshold: float = 0.5,
+        channel: int = 0,
+        reduction: MetricReduction | str = MetricReduction.MEAN,
+    ) -> None:
+        super().__init__()
+        _known(metric)
+        self.metric = metric
+        self.threshold = threshold
+        self.channel = channel
+        self.reduction = reduction
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: object) -> torch.Tensor:
+        if y is None or y_pred.ndim != 4 or y_pred.shape != y.shape:
+            shape = None if y is None else tuple(y.shape)
+            raise ValueError(f"y_pred has shape {tuple(y_pred.shape)} and y {shape}, expected (B, C, H, W) for both")
+        if self.channel >= y.shape[1]:
+            raise ValueError(f"channel {self.channel} asked for, but the images have {y.shape[1]}")
+        pairs = zip(_numpy(y_pred[:, self.channel]), _numpy(y[:, self.channel]), strict=True)
+        values = [
+            segmentation_metrics(probability, label, self.threshold, (self.metric,))[self.metric]
+            for probability, label in pairs
+        ]
+        return torch.tensor(values, dtype=torch.float32, device=y_pred.device)[:, None]
+
+    def aggregate(self, reduction: MetricReduction | str | None = None) -> torch.Tensor:
+        """Reduce the values of all cases seen since ``reset``."""
+        values = self.get_buffer()
+        if not isinstance(values, torch.Tensor):
+            raise ValueError(f"metric '{self.metric}' has seen no case")
+        reduced, _ = do_metric_reduction(values, reduction or self.reduction)
+        return reduced
+
+
+class CaseTable:
+    """Ignite handler that writes one table of all per-case metrics: a row for each case and metric.
+
+    It collects what every metric handler of the engine keeps in ``engine.state.metric_details``; the rows also stay in
+    ``engine.state.case_table``. With several processes the first one writes.
+
+    Args:
+        output_dir: folder for the file; made when it does not exist.
+        batch_transform: takes ``engine.state.batch``, gives the names of its cases.
+        filename: CSV with the columns case, metric, value; an undefined value is an empty cell.
+    """
+
+    def __init__(self, output_dir: str | Path, batch_transform: Callable, filename: str = "case_metrics.csv") -> None:
+        self.path = Path(output_dir) / filename
+        self.batch_transform = batch_transform
+        self._cases: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach after the metrics, which compute at the end of the epoch."""
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._cases.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def _collect(self, engine: Engine) -> None:
+        self._cases += [str(name) for name in self.batch_transform(engine.state.batch)]
+
+    def __call__(self, engine: Engine) -> None:
+        cases = string_list_all_gather(self._cases) if idist.get_world_size() > 1 else self._cases
+        rows = []
+        for metric, details in engine.state.metric_details.items():
+            values = np.asarray(details.detach().cpu(), dtype=float).reshape(len(details), -1)
+            if len(values) != len(cases):
+                raise ValueError(f"metric '{metric}' has {len(values)} values for {len(cases)} cases")
+            for case, value in zip(cases, values, strict=True):
+                for channel, number in enumerate(value):
+                    name = metric if len(value) == 1 else f"{metric}[{channel}]"
+                    rows.append({"case": case, "metric": name, "value": float(number)})
+        engine.state.case_table = rows
+        if idist.get_rank() == 0:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(["case", "metric", "value"])
+                for row in rows:
+                    value = row["value"]
+                    writer.writerow([row["case"], row["metric"], "" if np.isnan(value) else f"{value:.6f}"])
+
+
+def _known(name: str) -> None:
+    if name not in METRIC_NAMES:
+        raise ValueError(f"no metric '{name}'; there are {', '.join(METRIC_NAMES)}")
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return np.asarray(tensor.detach().cpu())

@@ -1,0 +1,1 @@
+"""Biomarkers and quality of one angiograph."""

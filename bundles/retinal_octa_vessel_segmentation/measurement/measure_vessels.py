@@ -1,0 +1,74 @@
+"""Measures of one segmented angiogram: biomarkers, FAZ and image quality, as entries of the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+from monai.transforms import Transform
+
+from retinal_octa_vessel_segmentation.enface.load_image_enface import pixel_size_mm
+from retinal_octa_vessel_segmentation.enface.vessel_label_map import LARGER_VESSEL
+from retinal_octa_vessel_segmentation.measurement.biomarkers import Biomarkers, measure_biomarkers
+from retinal_octa_vessel_segmentation.measurement.quality_gate import QualityReport, assess_quality
+
+BIOMARKERS_KEY, QUALITY_KEY, RESULTS_KEY = "biomarkers", "quality", "results"
+
+
+def results_row(image: MetaTensor, biomarkers: Biomarkers, quality: QualityReport) -> dict[str, Any]:
+    """One flat line for the table of a folder: what was measured on, how far to trust it, every biomarker."""
+    rows, columns = pixel_size_mm(image)
+    height, width = image.shape[-2:]
+    return {
+        "file": Path(str(image.meta.get("filename_or_obj", ""))).name,
+        "eye": image.meta.get("eye", ""),
+        "layer": image.meta.get("layer", ""),
+        "fov_height_mm": round(rows * height, 6),
+        "fov_width_mm": round(columns * width, 6),
+        "pixel_height_mm": round(rows, 8),
+        "pixel_width_mm": round(columns, 8),
+        "quality": "doubtful" if quality.doubtful else "good",
+        "quality_score": round(float(quality.score), 4),
+        "quality_reasons": "; ".join(quality.reasons),
+        "notes": "; ".join(str(image.meta.get("notes", "")).splitlines()),
+        **biomarkers.wide(),
+    }
+
+
+class MeasureVesselsd(Transform):
+    """Measure a label map: adds ``biomarkers``, ``quality`` and ``results`` (one flat row) to the sample.
+
+    A sample without the image on the input grid (a host that brings its own) is left as it is.
+
+    Args:
+        label_key: label map (1, H, W) of :class:`VesselLabelMapd`.
+        image_key: checked image (1, H, W) in [0, 1] on the same grid.
+        probability_key: probabilities (2, H, W) on the same grid.
+    """
+
+    def __init__(
+        self, label_key: str = "pred", image_key: str = "enface", probability_key: str = "probability"
+    ) -> None:
+        self.label_key = label_key
+        self.probability_key = probability_key
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Measure one sample."""
+        sample = dict(data)
+        if self.image_key not in sample:
+            return sample
+        image = sample[self.image_key]
+        labels = np.asarray(sample[self.label_key].detach().cpu())[0]
+        vessels, larger = labels > 0, labels == LARGER_VESSEL
+        spacing = pixel_size_mm(image)
+        biomarkers = measure_biomarkers(vessels, larger, spacing, eye=image.meta.get("eye") or None)
+        probability = np.asarray(sample[self.probability_key].detach().cpu())[0]
+        quality = assess_quality(np.asarray(image.detach().cpu())[0], spacing, vessels, probability)
+        sample[BIOMARKERS_KEY] = biomarkers
+        sample[QUALITY_KEY] = quality
+        sample[RESULTS_KEY] = results_row(image, biomarkers, quality)
+        return sample

@@ -1,0 +1,1 @@
+"""Growth of the retinal vasculature and its exact rasterisation."""

@@ -1,0 +1,1 @@
+"""Transforms that two bundles or more use."""

@@ -1,0 +1,119 @@
+"""A bundle's runs as users start them: subprocesses, other working directories, blanks in paths, a read-only bundle."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+
+def history(folder):
+    with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_writes_weights_state_and_history_into_output_dir(bundle, chain):
+    first = chain.folder / "first training"
+    assert sorted(path.name for path in (first / "models").iterdir()) == ["last.pt", "model.pt"]
+    row = history(first)[0]
+    assert float(row["train_loss"]) > 0
+    assert 0 <= float(row[f"val_{bundle.settings['metric']}"]) <= 1
+
+
+def test_training_prints_one_line_per_epoch_and_where_the_results_are(chain):
+    lines = [line for line in chain.log["train"].splitlines() if "INFO epoch " in line]
+    assert len(lines) == 1
+    assert str(chain.trained) in chain.log["train"].split("Done. Results in")[1]
+
+
+def test_checkpoint_holds_what_resuming_needs(chain):
+    state = torch.load(chain.folder / "first training" / "models" / "last.pt", weights_only=True)
+    assert set(state) == {"model", "optimizer", "lr_scheduler", "trainer", "best"}
+    assert state["trainer"]["epoch"] == 1
+
+
+def test_resumed_training_goes_on_at_the_next_epoch(chain):
+    assert "Resume after epoch 1" in chain.log["resume"]
+    assert [row["epoch"] for row in history(chain.trained)] == ["1", "2"]
+    assert history(chain.trained)[0] == history(chain.folder / "first training")[0]
+    first = torch.load(chain.folder / "first training" / "models" / "last.pt", weights_only=True)
+    second = torch.load(chain.trained / "models" / "last.pt", weights_only=True)
+    assert second["trainer"]["epoch"] == 2
+    steps = [next(iter(state["optimizer"]["state"].values()))["step"] for state in (first, second)]
+    assert float(steps[1]) == 2 * float(steps[0])
+
+
+def test_evaluation_writes_a_table_of_all_cases(bundle, chain):
+    with (chain.folder / "evaluation results" / "case_metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    values = [float(row["value"]) for row in rows if row["metric"] == bundle.settings["metric"]]
+    assert len(values) == len(list(chain.data.inputs.iterdir()))
+    assert all(0 <= value <= 1 for value in values)
+
+
+def test_inference_writes_all_results_below_output_dir(bundle, chain):
+    results = chain.folder / "inference results"
+    for pattern in bundle.settings["inference_results"]:
+        assert list(results.glob(pattern)), f"no {pattern} among {[str(path.name) for path in results.rglob('*')]}"
+
+
+def test_no_run_wrote_into_its_working_directory(chain):
+    written = [str(path) for path in (chain.folder / "elsewhere").rglob("*") if path.is_file()]
+    assert written == []
+
+
+def test_no_run_wrote_into_the_bundle(chain):
+    assert chain.hash_now() == chain.hash_before
+
+
+def test_bundle_was_really_read_only(chain):
+    if not chain.can_lock():
+        pytest.skip("this is root without the right to mount: only the hash of the folder speaks")
+    assert "ead-only file system" in (message := chain.write_into_bundle().fail()) or "denied" in message
+
+
+def test_no_run_made_a_folder_beside_its_own(chain):
+    """MLflow's SQLite address writes a blank as %20."""
+    assert [path.name for path in chain.folder.parent.rglob("*%20*")] == []
+
+
+def test_exported_model_equals_the_trained_one(bundle, chain):
+    exported = torch.jit.load(chain.folder / "exported" / "model.ts", map_location="cpu")
+    parser = ConfigParser()
+    parser.read_config(str(bundle.root / "configs" / "inference.yaml"))
+    network = parser.get_parsed_content("network_def").eval()
+    network.load_state_dict(torch.load(chain.weights, weights_only=True))
+    inputs = [
+        torch.rand(1, entry["num_channels"], *[64] * len(entry["spatial_shape"]))
+        for entry in bundle.metadata["network_data_format"]["inputs"].values()
+        if isinstance(entry, dict)
+    ]
+    with torch.no_grad():
+        torch.testing.assert_close(exported(*inputs), network(*inputs))
+
+
+def test_exported_model_carries_config_and_metadata(bundle, chain):
+    extra = {"inference.json": "", "metadata.json": ""}
+    torch.jit.load(chain.folder / "exported" / "model.ts", map_location="cpu", _extra_files=extra)
+    assert b"network_def" in extra["inference.json"]
+    assert bundle.metadata["version"].encode() in extra["metadata.json"]
+
+
+def test_two_processes_train_one_network(chain):
+    folder = chain.folder / "two processes"
+    assert [row["epoch"] for row in history(folder)] == ["1"]
+    weights = torch.load(folder / "models" / "model.pt", weights_only=True)
+    assert not any(name.startswith("module.") for name in weights)
+    assert chain.log["torchrun"].count("INFO epoch 1/1") == 1
+
+
+def test_misspelt_override_is_refused_before_anything_happens(chain):
+    assert "Did you mean --epochs?" in chain.log["misspelt"]
+    assert not (chain.folder / "misspelt").exists()
+
+
+def test_missing_data_folder_is_refused_by_name(chain):
+    assert str(chain.folder / "nowhere") in chain.log["missing"]
+    assert "does not exist" in chain.log["missing"]
