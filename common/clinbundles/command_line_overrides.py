@@ -1,10 +1,11 @@
-"""Overrides on the command line of `python -m monai.bundle run`: which were given, and the refusal of unknown ones.
+"""Overrides on the command line of `python -m monai.bundle run`: which were given, and the refusal of wrong ones.
 
 MONAI adds an id that no config file knows without a word: `--epoch 3`, meant for `epochs`, trains the default number.
-A bundle's config refuses that with one line, first in `initialize`:
+It also takes `--resume false` for the text "false", which counts as true. A bundle's config refuses both with one line,
+first in `initialize`:
 
     initialize:
-      - _target_: clinbundles.command_line_overrides.refuse_unknown_overrides
+      - _target_: clinbundles.command_line_overrides.refuse_wrong_overrides
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 from monai.bundle import run as bundle_run
-from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, EXPR_KEY, ID_REF_KEY
 
-__all__ = ["command_line_arguments", "command_line_overrides", "refuse_unknown_overrides"]
+__all__ = ["command_line_arguments", "command_line_overrides", "refuse_wrong_overrides"]
 
 # The named arguments of `monai.bundle run` itself; all others are overrides of config ids.
 _RUN_ARGUMENTS = frozenset(
@@ -71,28 +72,36 @@ def command_line_overrides(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return {name: value for name, value in command_line_arguments(argv).items() if name not in _RUN_ARGUMENTS}
 
 
-def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
-    """Stop the run when the command line sets an id that its config files do not have.
+def refuse_wrong_overrides(argv: Sequence[str] | None = None) -> None:
+    """Stop the run when the command line sets an id that its config files do not have, or a switch to no truth value.
 
-    Checked level by level down to the first component (`_target_`): a component refuses wrong arguments itself.
-    The ids of `--tracking` (`experiment_name`, `run_name`, ...) are known only when tracking is on.
+    Ids are checked level by level down to the first component (`_target_`): a component refuses wrong arguments itself.
+    The ids of `--tracking` (`experiment_name`, `run_name`, ...) are known only when tracking is on. Where the config
+    files say true or false, the override must be True or False, or a reference or expression of the config (`@`, `$`).
 
     Args:
         argv: the command's words; default `sys.argv`. Does nothing when that is not a `monai.bundle run` command.
 
     Raises:
-        ValueError: an id is unknown; the message names it and the most similar ones.
+        ValueError: an id is unknown; the message names it and the most similar ones. A switch is set to something else
+            than True or False; the message says what to write.
     """
     given = command_line_arguments(argv)
     if not given.get("config_file"):
         return
     config = dict(ConfigParser.load_config_files(given["config_file"]))
     tracking_ids = _tracking_ids(given.get("tracking"))
-    for name in command_line_overrides(argv):
+    for name, value in command_line_overrides(argv).items():
         if name.startswith("_meta_") or name in tracking_ids:
             continue
-        unknown = _first_unknown(config, re.split(r"#|::", name))
+        keys = re.split(r"#|::", name)
+        unknown = _first_unknown(config, keys)
         if unknown is None:
+            if isinstance(_value_in(config, keys), bool) and not _is_switch(value):
+                raise ValueError(
+                    f"override --{name} is {value!r}, expected True or False: with a capital letter, since any other "
+                    "word is taken for text, and text counts as true"
+                )
             continue
         level, key, known = unknown
         close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
@@ -126,6 +135,18 @@ def _first_unknown(config: Any, keys: Sequence[str]) -> tuple[str, str, list[str
         config = config[key]
         level += f"{key}#"
     return None
+
+
+def _value_in(config: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    """The value of an id in the config files, None if they do not set it."""
+    value: Any = config
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, str) and value.startswith((ID_REF_KEY, EXPR_KEY)))
 
 
 def _file_names(config_file: Any) -> str:

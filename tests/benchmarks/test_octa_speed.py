@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from retinal_octa_vessel_segmentation.losses import VesselLoss
 from retinal_octa_vessel_segmentation.networks import VesselUNet
 from retinal_octa_vessel_segmentation.simulation.growth_parameters import GrowthParameters
-from retinal_octa_vessel_segmentation.simulation.space_colonisation import nearest_node
+from retinal_octa_vessel_segmentation.simulation.neighbour_grid import nearest_node
 from retinal_octa_vessel_segmentation.simulation.vessel_graph import VesselGraph
 from retinal_octa_vessel_segmentation.simulation.vessel_growth import grow_vessels
 from retinal_octa_vessel_segmentation.simulation.vessel_rasterizer import vessel_coverage
@@ -83,14 +83,14 @@ def test_rasterising_is_ten_times_as_fast_as_matplotlib(
 def test_neighbour_search_against_a_tree_rebuilt_in_every_step(benchmark: BenchmarkFixture, eye: VesselGraph) -> None:
     sinks = np.random.default_rng(0).random((12_000, 3)) * (1, 1, 0.0131)
     nodes, eligible = np.ascontiguousarray(eye.end), np.ones(len(eye), bool)
-    found = benchmark(nearest_node, sinks, len(sinks), nodes, len(nodes), eligible, 0.02, 100)
+    found = benchmark(nearest_node, sinks, nodes, eligible, 0.02, 100)
 
     def with_tree() -> np.ndarray:
         return cKDTree(nodes).query(sinks, distance_upper_bound=0.02)[1]
 
     expected = with_tree()
     np.testing.assert_array_equal(found >= 0, expected < len(nodes))
-    own = best_of(lambda: nearest_node(sinks, len(sinks), nodes, len(nodes), eligible, 0.02, 100), 5)
+    own = best_of(lambda: nearest_node(sinks, nodes, eligible, 0.02, 100), 5)
     benchmark.extra_info["times_as_fast_as_cKDTree"] = best_of(with_tree, 5) / own
 
 

@@ -52,10 +52,10 @@ def test_handlers_are_literal_lists(bundle, name):
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_unknown_overrides_are_refused_first_of_all(bundle, name):
+def test_wrong_overrides_are_refused_first_of_all(bundle, name):
     files = [str(bundle.root / "configs" / f"{part}.yaml") for part in WORKFLOWS[name]]
     first = ConfigParser.load_config_files(files)["initialize"][0]
-    assert first == {"_target_": "clinbundles.command_line_overrides.refuse_unknown_overrides"}
+    assert first == {"_target_": "clinbundles.command_line_overrides.refuse_wrong_overrides"}
 
 
 def test_verify_net_in_out(bundle):

@@ -15,7 +15,7 @@ from retinal_octa_vessel_segmentation.simulation.vessel_growth import grow_vesse
 
 def straighten(eye: VesselGraph, rng: np.random.Generator, length_mm: float = 0.4) -> VesselGraph:
     """Segments of ``length_mm`` at random places and directions; radii drawn by length from those of ``eye``."""
-    count = int(round(eye.length_mm.sum() / length_mm))
+    count = round(eye.length_mm.sum() / length_mm)
     middle, angle = rng.random((count, 2)), rng.uniform(0, np.pi, count)
     half = 0.5 * length_mm / eye.field_mm * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     flat = np.zeros((count, 1))

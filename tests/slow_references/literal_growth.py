@@ -1,4 +1,4 @@
-"""The growth rules written down literally, one node and one sink at a time: the slow reference for the compiled step."""
+"""The growth rules written down literally, one node and one sink at a time: slow reference for the compiled step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Rules:
     omega: float
     kappa: float
     faz_radius: float = 0.0
-    faz: tuple[float, float] = (0.5, 0.5)
+    fovea: tuple[float, float] = (0.5, 0.5)
     rotation_radius: float = -1.0
     rotation_floor: float = 0.0
 
@@ -60,7 +60,7 @@ def grow_once(
         if not assigned or parent[node] < 0 or len(children) > 1:
             continue
         here, forward = nodes[node], nodes[node] - nodes[parent[node]]
-        to_faz = np.array([*rules.faz, 0.0]) - np.array([here[0], here[1], 0.0])
+        to_faz = np.array([*rules.fovea, 0.0]) - np.array([here[0], here[1], 0.0])
         distance = float(np.linalg.norm(to_faz))
         near_rule = rules.faz_radius <= 0 or uniform[node] < (distance / (2 * rules.faz_radius)) ** 5
         if not children:
@@ -85,7 +85,7 @@ def grow_once(
                 continue
             g = unit(rules.omega * unit(forward) + (1 - rules.omega) * unit(pull))
             if rules.rotation_radius > 0 and distance > 0:
-                ahead = np.linalg.norm(np.array(rules.faz) - (here + rules.step * g)[:2])
+                ahead = np.linalg.norm(np.array(rules.fovea) - (here + rules.step * g)[:2])
                 weight = math.sqrt(max(rules.rotation_floor, rules.rotation_radius - ahead))
                 inward = to_faz / distance
                 tangent = np.array([-inward[1], inward[0], 0.0])

@@ -132,8 +132,3 @@ def test_results_of_other_settings_weights_inputs_or_tables_are_never_mixed(tmp_
     (data / "a.png").write_bytes(b"another image of the same name")
     with pytest.raises(ValueError, match="the input file differs"):
         len(studies(data, tmp_path / "out", settings={"threshold": 0.5}, settings_files=files))
-
-
-def test_overwrite_as_text_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected True or False"):
-        studies(tmp_path, tmp_path / "out", overwrite="false")

@@ -1,4 +1,4 @@
-"""Artefacts of real OCT angiography scanners that random augmentation lacks: motion lines, point spread, vignetting.
+"""Artefacts of real OCT angiography scanners that random augmentation lacks: motion lines and point spread.
 
 Each is a pure function and a MONAI dictionary transform with its own strength. None of them moves the image.
 Axis letters: C channel, H rows (slow scan axis), W columns (fast scan axis).
@@ -43,27 +43,6 @@ def blur_point_spread(image: torch.Tensor, sigma: float) -> torch.Tensor:
     kernel = (kernel / kernel.sum()).to(image)
     padded = F.pad(image[:, None], (radius, radius, radius, radius), mode="replicate")
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[:, 0]
-
-
-def vignette(shape: Sequence[int], centre: Sequence[float], stretch: float, angle: float, depth: float) -> torch.Tensor:
-    """Multiplicative gain that falls with the square of an elliptic distance, from 1 at `centre` to 1 - depth.
-
-    Args:
-        shape: (H, W).
-        centre: brightest point, as fractions of H and W.
-        stretch: axis ratio of the ellipse, at least 1.
-        angle: direction of its long axis in radians.
-        depth: loss at the farthest pixel, in [0, 1].
-
-    Returns:
-        (H, W) float32 in [1 - depth, 1].
-    """
-    rows = (torch.arange(shape[0]) + 0.5) / shape[0] - centre[0]
-    columns = (torch.arange(shape[1]) + 0.5) / shape[1] - centre[1]
-    along = math.cos(angle) * rows[:, None] + math.sin(angle) * columns[None, :]
-    across = -math.sin(angle) * rows[:, None] + math.cos(angle) * columns[None, :]
-    distance = (along / stretch) ** 2 + across**2
-    return 1.0 - depth * distance / distance.max()
 
 
 class _RandArtefactd(RandomizableTransform, MapTransform):
@@ -179,38 +158,3 @@ class RandPointSpreadd(_RandArtefactd):
 
     def apply(self, image: torch.Tensor, drawn: float) -> torch.Tensor:
         return blur_point_spread(image, drawn)
-
-
-class RandVignettingd(_RandArtefactd):
-    """Lateral vignetting: the signal falls smoothly away from a random point near the middle (pupil, defocus, tilt).
-
-    Args:
-        keys: images (C, H, W) in [0, 1].
-        strength: largest loss at the darkest pixel, in [0, 1]; the loss is U(0, strength). 0 switches off.
-        prob, allow_missing_keys: as in MONAI.
-
-    Raises:
-        ValueError: if `strength` is outside [0, 1].
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        strength: float = 0.5,
-        prob: float = 0.5,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, prob, allow_missing_keys)
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength is {strength}: it lies between 0 (off) and 1")
-        self.strength = strength
-
-    def draw(self, shape: torch.Size) -> torch.Tensor:
-        centre = self.R.uniform(0.2, 0.8, size=2)
-        return vignette(
-            shape, centre, self.R.uniform(1, 2), self.R.uniform(0, math.pi), self.R.uniform(0, self.strength)
-        ).float()
-
-    def apply(self, image: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        return image * drawn

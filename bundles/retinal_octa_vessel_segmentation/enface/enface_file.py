@@ -13,7 +13,6 @@ import numpy as np
 import pydicom
 from PIL import Image
 
-EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".nii", ".nii.gz", ".dcm", ".dicom", "")
 GREY_TOLERANCE = 3  # levels of 255 between channels that JPEG leaves in a grey image
 OPT_B_SCANS = "1.2.840.10008.5.1.4.1.1.77.1.5.4"  # Ophthalmic Tomography Image Storage
 _INCH, _CENTIMETRE = 2, 3  # TIFF 6.0, tag 296 ResolutionUnit

@@ -37,10 +37,8 @@ def postprocessing(
         overlay: whether to draw the figure.
 
     Raises:
-        ValueError: ``output_dir`` without ``measure``; ``overlay`` that is text.
+        ValueError: ``output_dir`` without ``measure``.
     """
-    if not isinstance(overlay, bool):  # the command line turns "true" and "false" into text, which is true
-        raise ValueError(f"overlay is {overlay!r}, expected True or False (with a capital letter)")
     if output_dir is not None and not measure:
         raise ValueError("output_dir is set but measure is false: the files hold the measures, so both belong together")
     steps: list[Any] = [

@@ -8,7 +8,6 @@ from typing import Any
 from monai.transforms import Compose, CopyItemsd, NormalizeIntensityd
 
 from retinal_octa_vessel_segmentation.enface.load_image_enface import EnFaceImaged, LoadImageEnFaced
-from retinal_octa_vessel_segmentation.enface.load_vessel_label import LoadImageVesselLabeld
 from retinal_octa_vessel_segmentation.enface.resample_to_pixel_size import ResampleToPixelSized
 from retinal_octa_vessel_segmentation.networks import TRAINING_PIXEL_MM
 
@@ -25,13 +24,11 @@ def preprocessing(
     projection_axis: int | None = None,
     pixel_size_mm: float = TRAINING_PIXEL_MM,
     original_key: str | None = "enface",
-    label_key: str | None = None,
-    label_map: bool = False,
 ) -> Compose:
     """Load, check, resample to the training pixel size and normalise one en-face angiogram.
 
     ``image`` becomes (1, h, w) float32 at ``pixel_size_mm``, z-scored; ``enface`` keeps the checked image (1, H, W) in
-    [0, 1] on the input grid; a label stays on the input grid, because predictions are brought back to it.
+    [0, 1] on the input grid, to which predictions are brought back.
 
     Args:
         image_key: key of the image file.
@@ -40,15 +37,11 @@ def preprocessing(
         projection_axis: depth axis of NIfTI volumes; None refuses volumes.
         pixel_size_mm: pixel size in mm that the network was trained with.
         original_key: key of the copy on the input grid; None keeps none.
-        label_key: key of the label file or files; None where there is no label.
-        label_map: labels are maps of 0 background, 1 capillary, 2 larger vessel instead of masks.
     """
     steps: list[Any] = [
         LoadImageEnFaced(image_key, fov_mm=fov_mm, eye=eye, projection_axis=projection_axis),
         EnFaceImaged(image_key, fov_mm=fov_mm),
     ]
-    if label_key is not None:
-        steps.append(LoadImageVesselLabeld(label_key, image_key=image_key, label_map=label_map))
     if original_key is not None:
         steps.append(CopyItemsd(keys=image_key, names=original_key))
     steps += [ResampleToPixelSized(image_key, pixel_size_mm), intensity_normalisation(image_key)]

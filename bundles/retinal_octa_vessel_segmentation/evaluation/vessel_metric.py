@@ -10,17 +10,21 @@ import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
+from monai.data import MetaTensor
 from monai.metrics import CumulativeIterationMetric
 from monai.metrics.utils import do_metric_reduction
 from monai.utils import MetricReduction, string_list_all_gather
 
+from retinal_octa_vessel_segmentation.enface.load_image_enface import pixel_size_mm
 from retinal_octa_vessel_segmentation.evaluation.cal_score import cal_score
 from retinal_octa_vessel_segmentation.evaluation.centreline_dice import centreline_dice
 from retinal_octa_vessel_segmentation.evaluation.segmentation_metrics import (
     area_under_roc,
     overlap_metrics,
+    radius_class_metrics,
     tolerance_dice,
 )
+from retinal_octa_vessel_segmentation.measurement.radius_classes import RADIUS_CLASSES, local_radius_map
 
 MASK_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "dice": lambda prediction, label: overlap_metrics(prediction, label)["dice"],
@@ -36,6 +40,10 @@ MASK_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "length_overlap": lambda prediction, label: cal_score(prediction, label)["length"],
 }
 SCORE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"auc": area_under_roc}
+RADIUS_METRICS: dict[str, str] = dict(
+    zip(("dice_below_10um", "dice_10_to_20um", "dice_above_20um"), RADIUS_CLASSES, strict=True)
+)
+"""Harmonic mean of recall and precision of each class of vessel radius: see ``radius_class_metrics``."""
 METRIC_NAMES = (*MASK_METRICS, *SCORE_METRICS)
 
 
@@ -73,7 +81,8 @@ class VesselMetric(CumulativeIterationMetric):
 
     Args:
         metric: one of dice, iou, recall, precision, accuracy, cldice, tolerance_dice, cal, connectivity, area_overlap,
-            length_overlap, auc.
+            length_overlap, auc; or, by radius, dice_below_10um, dice_10_to_20um, dice_above_20um, whose labels must be
+            MetaTensors that know their pixel size.
         threshold: probability from which a pixel is vessel; not used by ``auc``.
         channel: which channel: 0 all vessels, 1 larger vessels.
         reduction: how ``aggregate`` reduces over cases; NaN (auc of a label of one class) is left out.
@@ -87,7 +96,8 @@ class VesselMetric(CumulativeIterationMetric):
         reduction: MetricReduction | str = MetricReduction.MEAN,
     ) -> None:
         super().__init__()
-        _known(metric)
+        if metric not in RADIUS_METRICS:
+            _known(metric)
         self.metric = metric
         self.threshold = threshold
         self.channel = channel
@@ -99,12 +109,22 @@ class VesselMetric(CumulativeIterationMetric):
             raise ValueError(f"y_pred has shape {tuple(y_pred.shape)} and y {shape}, expected (B, C, H, W) for both")
         if self.channel >= y.shape[1]:
             raise ValueError(f"channel {self.channel} asked for, but the images have {y.shape[1]}")
+        spacing = self._pixel_size(y) if self.metric in RADIUS_METRICS else None
         pairs = zip(_numpy(y_pred[:, self.channel]), _numpy(y[:, self.channel]), strict=True)
-        values = [
-            segmentation_metrics(probability, label, self.threshold, (self.metric,))[self.metric]
-            for probability, label in pairs
-        ]
+        values = [self._value(probability, label, spacing) for probability, label in pairs]
         return torch.tensor(values, dtype=torch.float32, device=y_pred.device)[:, None]
+
+    def _value(self, probability: np.ndarray, label: np.ndarray, spacing: tuple[float, float] | None) -> float:
+        if spacing is None:
+            return segmentation_metrics(probability, label, self.threshold, (self.metric,))[self.metric]
+        prediction, truth = probability >= self.threshold, label > 0
+        radii = (local_radius_map(mask, spacing) for mask in (prediction, truth))
+        return radius_class_metrics(prediction, truth, *radii)[RADIUS_METRICS[self.metric]]["dice"]
+
+    def _pixel_size(self, label: torch.Tensor) -> tuple[float, float]:
+        if not isinstance(label, MetaTensor):
+            raise ValueError(f"metric '{self.metric}' needs the pixel size: labels must be MetaTensors with an affine")
+        return pixel_size_mm(label)
 
     def aggregate(self, reduction: MetricReduction | str | None = None) -> torch.Tensor:
         """Reduce the values of all cases seen since ``reset``."""
@@ -165,7 +185,7 @@ class CaseTable:
 
 def _known(name: str) -> None:
     if name not in METRIC_NAMES:
-        raise ValueError(f"no metric '{name}'; there are {', '.join(METRIC_NAMES)}")
+        raise ValueError(f"no metric '{name}'; there are {', '.join((*METRIC_NAMES, *RADIUS_METRICS))}")
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

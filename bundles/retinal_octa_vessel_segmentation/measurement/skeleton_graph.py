@@ -36,14 +36,6 @@ class SkeletonGraph:
     arc_mm: np.ndarray
     chord_mm: np.ndarray
 
-    @property
-    def junction_count(self) -> int:
-        return int(self.junction.max(initial=-1)) + 1
-
-    @property
-    def end_point_count(self) -> int:
-        return int((self.degree == 1).sum())
-
     def junction_pixels(self) -> np.ndarray:
         """One pixel number per junction."""
         inside = np.flatnonzero(self.junction >= 0)

@@ -19,15 +19,3 @@ def branch_tortuosity(skeleton: SkeletonGraph, shortest_px: int = SHORTEST_BRANC
     ratio = np.full(len(size), np.nan)
     ratio[defined] = np.maximum(skeleton.arc_mm[defined] / skeleton.chord_mm[defined], 1.0)
     return ratio
-
-
-def mean_tortuosity(skeleton: SkeletonGraph, of: np.ndarray | None = None) -> float | None:
-    """Mean arc / chord, weighted by arc length so that a cut branch counts as its pieces do; None without a branch.
-
-    Args:
-        skeleton: the traced centreline.
-        of: boolean (branches,), which branches; default: all.
-    """
-    ratio = branch_tortuosity(skeleton)
-    use = np.isfinite(ratio) if of is None else np.isfinite(ratio) & of
-    return float(np.average(ratio[use], weights=skeleton.arc_mm[use])) if use.any() else None

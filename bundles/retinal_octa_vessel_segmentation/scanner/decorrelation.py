@@ -17,9 +17,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-FULLY_DECORRELATED = 1.0 - np.pi / 4.0
-"""Expectation of D for independent Rayleigh amplitudes."""
-
 
 def complex_gaussian(shape: tuple[int, int], generator: np.random.Generator, grain_px: float = 0.0) -> np.ndarray:
     """Circular complex Gaussian values of variance 1, (H, W) complex64.

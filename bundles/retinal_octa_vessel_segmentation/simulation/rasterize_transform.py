@@ -1,4 +1,4 @@
-"""Dictionary transforms from stored vessel graphs to images and labels of exactly rasterised, randomly placed windows."""
+"""Dictionary transforms from stored vessel graphs to exactly rasterised images and labels of random windows."""
 
 from __future__ import annotations
 
@@ -88,14 +88,18 @@ class RasterizeVesselsd(MapTransform):
         super().__init__(keys)
         self.image_key, self.label_key, self.background_key = image_key, label_key, background_key
         self.pixel_mm = pixel_mm
-        self.radii = {"min_radius_mm": min_radius_mm, "larger_radius_mm": larger_radius_mm}
+        self.min_radius_mm, self.larger_radius_mm = min_radius_mm, larger_radius_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         graph = sample.pop(self.first_key(sample))
-        side = int(round(graph.field_mm / self.pixel_mm)) // 16 * 16
+        side = round(graph.field_mm / self.pixel_mm) // 16 * 16
         sample[self.image_key], sample[self.label_key] = rasterize_window(
-            graph, (side, side), pixel_mm=self.pixel_mm, **self.radii
+            graph,
+            (side, side),
+            pixel_mm=self.pixel_mm,
+            min_radius_mm=self.min_radius_mm,
+            larger_radius_mm=self.larger_radius_mm,
         )
         if self.background_key in sample:
             background = sample[self.background_key]
@@ -146,7 +150,11 @@ class RandRasterizeVesselsd(RandomizableTransform, RasterizeVesselsd):
         graph = sample.pop(self.first_key(sample))
         graph = drop_vessels(graph, self.dropout * self.R.uniform() ** 10, self.R)
         sample[self.image_key], sample[self.label_key] = rasterize_window(
-            graph, self.window, **self._draw_placement(graph.field_mm), **self.radii
+            graph,
+            self.window,
+            **self._draw_placement(graph.field_mm),
+            min_radius_mm=self.min_radius_mm,
+            larger_radius_mm=self.larger_radius_mm,
         )
         if self.background_key in sample:
             background = sample[self.background_key]

@@ -1,120 +1,102 @@
-"""Compiled inner loops of vessel growth by space colonisation (Rauch and Harders 2021; Kreitner et al. 2024).
+"""The compiled step of vessel growth by space colonisation (Rauch and Harders 2021; Kreitner et al. 2024).
 
-Everything here is scalar code on plain arrays. Neighbours are found through a grid of square cells over x and y: the
-slab is thinner than a cell, so a third axis would only cost time. Distances are always three-dimensional.
+Everything here is scalar code on plain arrays and on vectors as tuples (x, y, z). Angles are in radians, lengths in
+units of the field.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-
-@njit(cache=True)
-def build_grid(points, count, cells):  # type: ignore[no-untyped-def]
-    """Linked lists of the first ``count`` points per cell: (head (cells, cells), next (count,)), -1 ends a list."""
-    head = np.full((cells, cells), -1, np.int64)
-    following = np.empty(count, np.int64)
-    for index in range(count - 1, -1, -1):
-        row, column = _cell(points[index, 0], cells), _cell(points[index, 1], cells)
-        following[index] = head[row, column]
-        head[row, column] = index
-    return head, following
+Vector = tuple[float, float, float]
 
 
-@njit(cache=True)
-def _cell(coordinate, cells):  # type: ignore[no-untyped-def]
-    return min(max(int(coordinate * cells), 0), cells - 1)
+class ForestArrays(NamedTuple):
+    """The arrays of a forest that grows, with room for two children of every node: see ``vessel_growth.Forest``."""
+
+    nodes: np.ndarray
+    radius: np.ndarray
+    parent: np.ndarray
+    children: np.ndarray
+    child_count: np.ndarray
+    kappa: np.ndarray
 
 
-@njit(cache=True)
-def _distance2(points, index, x, y, z):  # type: ignore[no-untyped-def]
-    dx, dy, dz = points[index, 0] - x, points[index, 1] - y, points[index, 2] - z
-    return dx * dx + dy * dy + dz * dz
+class StepRules(NamedTuple):
+    """What holds for all nodes during one growth step.
 
-
-@njit(cache=True)
-def accept_sinks(candidates, sinks, sink_count, nodes, exclusion, node_count, spacing, cells):  # type: ignore[no-untyped-def]
-    """Append to ``sinks`` the candidates that no vessel supplies and that keep ``spacing`` to all sinks; new count.
-
-    Candidates (N, 3) are taken in order; ``exclusion`` (node_count,) is the supplied distance of each node.
+    Args:
+        step: length of a new segment.
+        thickness: of the slab.
+        terminal_radius: radius of a new segment.
+        gamma: opening angle of the perception cone.
+        phi: standard deviation of the sinks' angles above which a leaf bifurcates.
+        omega: weight in [0, 1] of the vessel's own direction against the sinks' pull.
+        kappa: bifurcation exponent of Murray's law for new branches.
+        faz_radius: size of the foveal avascular zone; 0 or less for none.
+        fovea: (x, y) of the fovea.
+        rotation_radius: distance within which vessels turn around the fovea; negative for none.
+        rotation_floor: least squared weight of that turning.
     """
-    node_head, node_next = build_grid(nodes, node_count, cells)
-    sink_head = np.full((cells, cells), -1, np.int64)
-    sink_next = np.empty(sinks.shape[0], np.int64)
-    for index in range(sink_count):
-        row, column = _cell(sinks[index, 0], cells), _cell(sinks[index, 1], cells)
-        sink_next[index] = sink_head[row, column]
-        sink_head[row, column] = index
-    longest = 0.0
-    for index in range(node_count):
-        longest = max(longest, exclusion[index])
-    node_reach, sink_reach = int(np.ceil(longest * cells)), int(np.ceil(spacing * cells))
-    for candidate in range(candidates.shape[0]):
-        x, y, z = candidates[candidate, 0], candidates[candidate, 1], candidates[candidate, 2]
-        row, column = _cell(x, cells), _cell(y, cells)
-        free = True
-        for r in range(max(row - sink_reach, 0), min(row + sink_reach, cells - 1) + 1):
-            for c in range(max(column - sink_reach, 0), min(column + sink_reach, cells - 1) + 1):
-                other = sink_head[r, c]
-                while other >= 0 and free:
-                    free = _distance2(sinks, other, x, y, z) > spacing * spacing
-                    other = sink_next[other]
-        if not free:
-            continue
-        for r in range(max(row - node_reach, 0), min(row + node_reach, cells - 1) + 1):
-            for c in range(max(column - node_reach, 0), min(column + node_reach, cells - 1) + 1):
-                node = node_head[r, c]
-                while node >= 0 and free:
-                    free = _distance2(nodes, node, x, y, z) > exclusion[node] * exclusion[node]
-                    node = node_next[node]
-        if not free:
-            continue
-        sinks[sink_count] = candidates[candidate]
-        sink_next[sink_count] = sink_head[row, column]
-        sink_head[row, column] = sink_count
-        sink_count += 1
-    return sink_count
+
+    step: float
+    thickness: float
+    terminal_radius: float
+    gamma: float
+    phi: float
+    omega: float
+    kappa: float
+    faz_radius: float
+    fovea: tuple[float, float]
+    rotation_radius: float
+    rotation_floor: float
+
+
+# Vectors
 
 
 @njit(cache=True)
-def nearest_node(targets, target_count, nodes, node_count, eligible, reach, cells):  # type: ignore[no-untyped-def]
-    """(target_count,) index of the nearest node with ``eligible`` true within ``reach`` of each target, else -1."""
-    head = np.full((cells, cells), -1, np.int64)
-    following = np.empty(node_count, np.int64)
-    for index in range(node_count):
-        if eligible[index]:
-            row, column = _cell(nodes[index, 0], cells), _cell(nodes[index, 1], cells)
-            following[index] = head[row, column]
-            head[row, column] = index
-    nearest = np.full(target_count, -1, np.int64)
-    rings = int(np.ceil(reach * cells))
-    for target in range(target_count):
-        x, y, z = targets[target, 0], targets[target, 1], targets[target, 2]
-        row, column = _cell(x, cells), _cell(y, cells)
-        best, best2 = -1, reach * reach
-        for ring in range(rings + 1):
-            # whatever lies in this ring or beyond is at least (ring - 1) cells away
-            if best >= 0 and ring > 0 and best2 <= ((ring - 1) / cells) ** 2:
-                break
-            for r in range(max(row - ring, 0), min(row + ring, cells - 1) + 1):
-                step = 1 if abs(r - row) == ring else max(2 * ring, 1)
-                for c in range(column - ring, column + ring + 1, step):
-                    if c < 0 or c >= cells:
-                        continue
-                    node = head[r, c]
-                    while node >= 0:
-                        d2 = _distance2(nodes, node, x, y, z)
-                        if d2 < best2 or (d2 == best2 and (best < 0 or node < best)):
-                            best, best2 = node, d2
-                        node = following[node]
-        nearest[target] = best
-    return nearest
+def _row(points: np.ndarray, index: int) -> Vector:
+    return points[index, 0], points[index, 1], points[index, 2]
 
 
 @njit(cache=True)
-def murray_angles(r1, r2, kappa):  # type: ignore[no-untyped-def]
-    """(parent radius, angle of branch 1, angle of branch 2 in radians) of least work, Murray 1926."""
+def _minus(a: Vector, b: Vector) -> Vector:
+    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
+
+
+@njit(cache=True)
+def _combine(s: float, a: Vector, t: float, b: Vector) -> Vector:
+    """The linear combination s a + t b."""
+    return s * a[0] + t * b[0], s * a[1] + t * b[1], s * a[2] + t * b[2]
+
+
+@njit(cache=True)
+def _unit(v: Vector) -> Vector:
+    norm = np.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
+    return (v[0] / norm, v[1] / norm, v[2] / norm) if norm > 0 else v
+
+
+@njit(cache=True)
+def _angle(a: Vector, b: Vector) -> float:
+    a, b = _unit(a), _unit(b)
+    return np.arccos(min(max(a[0] * b[0] + a[1] * b[1] + a[2] * b[2], -1.0), 1.0))
+
+
+@njit(cache=True)
+def _cross(a: Vector, b: Vector) -> Vector:
+    return (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])
+
+
+# Growth rules
+
+
+@njit(cache=True)
+def murray_angles(r1: float, r2: float, kappa: float) -> Vector:
+    """(parent radius, angle of branch 1, angle of branch 2) of least work, Murray 1926."""
     parent = (r1**kappa + r2**kappa) ** (1.0 / kappa)
     p4, a4, b4 = parent**4, r1**4, r2**4
     cos1 = (p4 + a4 - b4) / (2.0 * parent * parent * r1 * r1)
@@ -123,24 +105,7 @@ def murray_angles(r1, r2, kappa):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _unit(v):  # type: ignore[no-untyped-def]
-    norm = np.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
-    return (v[0] / norm, v[1] / norm, v[2] / norm) if norm > 0 else v
-
-
-@njit(cache=True)
-def _angle(a, b):  # type: ignore[no-untyped-def]
-    a, b = _unit(a), _unit(b)
-    return np.arccos(min(max(a[0] * b[0] + a[1] * b[1] + a[2] * b[2], -1.0), 1.0))
-
-
-@njit(cache=True)
-def _cross(a, b):  # type: ignore[no-untyped-def]
-    return (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])
-
-
-@njit(cache=True)
-def principal_axis(xx, yy, zz, xy, xz, yz):  # type: ignore[no-untyped-def]
+def principal_axis(xx: float, yy: float, zz: float, xy: float, xz: float, yz: float) -> Vector:
     """Unit eigenvector of the largest eigenvalue of a symmetric 3x3 matrix, by cyclic Jacobi rotations."""
     a = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     v = np.eye(3)
@@ -171,205 +136,226 @@ def principal_axis(xx, yy, zz, xy, xz, yz):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def fold_into_slab(z, thickness):  # type: ignore[no-untyped-def]
+def fold_into_slab(z: float, thickness: float) -> float:
     """Reflect z at the faces 0 and ``thickness`` of the slab until it lies inside."""
     z = abs(z) % (2.0 * thickness)
     return 2.0 * thickness - z if z > thickness else z
 
 
 @njit(cache=True)
-def grow(  # type: ignore[no-untyped-def]
-    nodes, radius, parent, children, child_count, count, sinks, nearest, uniform,
-    step, thickness, terminal_radius, gamma, phi, omega, kappa, node_kappa, faz_radius, faz_x, faz_y, rotation_radius, rotation_floor,
-):  # fmt: skip
+def grow(
+    forest: ForestArrays, count: int, sinks: np.ndarray, nearest: np.ndarray, uniform: np.ndarray, rules: StepRules
+) -> int:
     """One growth step of one forest towards its sinks; returns the new number of nodes.
 
-    Node arrays have room for two children per node; ``nearest`` (S,) assigns sinks to nodes, ``uniform`` (count,) is
-    one random number in [0, 1) per node for the fovea rule; ``node_kappa`` (capacity,) is the exponent of the stage in
-    which a node appeared. Angles in radians, lengths in units of the field.
-    A negative ``rotation_radius`` switches the rotation around the fovea off. Sources: card sections 2.2 (rules),
-    Murray's law for radii. Vessels end at the lateral faces and are reflected at the slab's top and bottom.
+    Leaves elongate or bifurcate, nodes with one child sprout a second one; roots do neither. Vessels end at the
+    lateral faces and are reflected at the slab's top and bottom. Source: card section 2.2; Murray's law for radii.
+
+    Args:
+        forest: changed in place; ``kappa`` is the exponent of the stage in which a node appeared.
+        count: number of nodes before the step.
+        sinks: (S, 3) positions.
+        nearest: (S,) node that perceives the sink, -1 for none.
+        uniform: (count,) random numbers in [0, 1), one per node, for the fovea rule.
+        rules: parameters of the step.
     """
-    sink_count = nearest.shape[0]
-    first = np.zeros(count + 1, np.int64)
-    for sink in range(sink_count):
-        if nearest[sink] >= 0:
-            first[nearest[sink] + 1] += 1
-    for node in range(count):
-        first[node + 1] += first[node]
-    order, cursor = np.empty(first[count], np.int64), first.copy()
-    for sink in range(sink_count):
-        node = nearest[sink]
-        if node >= 0:
-            order[cursor[node]] = sink
-            cursor[node] += 1
-    kept, angles = np.empty(sink_count, np.int64), np.empty(sink_count)
+    first, order = _sinks_by_node(nearest, count)
+    angles = np.empty(order.shape[0])
     new_count = count
     for node in range(count):
-        if first[node + 1] == first[node] or parent[node] < 0 or child_count[node] > 1:
+        low, high = first[node], first[node + 1]
+        if low == high or forest.parent[node] < 0:
             continue
-        px, py, pz = nodes[node, 0], nodes[node, 1], nodes[node, 2]
-        up = parent[node]
-        forward = (px - nodes[up, 0], py - nodes[up, 1], pz - nodes[up, 2])
-        to_fovea = (faz_x - px, faz_y - py, 0.0)
-        fovea_distance = np.sqrt(to_fovea[0] ** 2 + to_fovea[1] ** 2)
-        leaf = child_count[node] == 0
-        distal, branch_angle, sprout_angle = forward, 0.0, 0.0
-        if not leaf:
-            child = children[node, 0]
-            distal = (nodes[child, 0] - px, nodes[child, 1] - py, nodes[child, 2] - pz)
-            _, angle1, sprout_angle = murray_angles(radius[child], terminal_radius, kappa)
-            branch_angle = angle1 + sprout_angle
-        kept_count, sx, sy, sz = 0, 0.0, 0.0, 0.0
-        for position in range(first[node], first[node + 1]):
-            sink = order[position]
-            direction = (sinks[sink, 0] - px, sinks[sink, 1] - py, sinks[sink, 2] - pz)
-            angle = _angle(forward, direction)
-            if leaf:
-                inside = angle <= gamma / 2
-            else:
-                inside = (
-                    abs(_angle(distal, direction) - branch_angle) <= gamma / 2 and angle <= sprout_angle + gamma / 2
-                )
-            if inside:
-                unit = _unit(direction)
-                sx, sy, sz = sx + unit[0], sy + unit[1], sz + unit[2]
-                kept[kept_count], angles[kept_count] = sink, angle
-                kept_count += 1
-        if kept_count == 0:
-            continue
-        attraction = (sx, sy, sz)
-        away = _angle(to_fovea, (sx, sy, 0.0)) > np.pi / 2
-        allowed = faz_radius <= 0 or uniform[node] < (fovea_distance / (2.0 * faz_radius)) ** 5
-        if leaf:
-            mean_angle = 0.0
-            for k in range(kept_count):
-                mean_angle += angles[k] / kept_count
-            variance = 0.0
-            for k in range(kept_count):
-                variance += (angles[k] - mean_angle) ** 2 / kept_count
-            if np.sqrt(variance) > phi and (faz_radius <= 0 or (allowed and away)):
-                mx, my, mz = 0.0, 0.0, 0.0
-                for k in range(kept_count):
-                    mx += sinks[kept[k], 0] / kept_count
-                    my += sinks[kept[k], 1] / kept_count
-                    mz += sinks[kept[k], 2] / kept_count
-                xx, yy, zz, xy, xz, yz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-                for k in range(kept_count):
-                    dx, dy, dz = sinks[kept[k], 0] - mx, sinks[kept[k], 1] - my, sinks[kept[k], 2] - mz
-                    xx, yy, zz = xx + dx * dx, yy + dy * dy, zz + dz * dz
-                    xy, xz, yz = xy + dx * dy, xz + dx * dz, yz + dy * dz
-                axis = _unit((mx - px, my - py, mz - pz))
-                spread = principal_axis(xx, yy, zz, xy, xz, yz)
-                _, opening, _ = murray_angles(terminal_radius, terminal_radius, kappa)
-                cosine, sine = np.cos(opening), np.sin(opening)
-                one = _unit(
-                    (
-                        cosine * axis[0] + sine * spread[0],
-                        cosine * axis[1] + sine * spread[1],
-                        cosine * axis[2] + sine * spread[2],
-                    )
-                )
-                two = _unit(
-                    (
-                        cosine * axis[0] - sine * spread[0],
-                        cosine * axis[1] - sine * spread[1],
-                        cosine * axis[2] - sine * spread[2],
-                    )
-                )
-                before = new_count
-                new_count = _sprout(
-                    nodes, radius, parent, children, child_count, new_count, node, one, step, thickness, terminal_radius
-                )
-                new_count = _sprout(
-                    nodes, radius, parent, children, child_count, new_count, node, two, step, thickness, terminal_radius
-                )
-                if new_count > before + 1:
-                    _thicken(radius, parent, children, child_count, node, node_kappa)
-                continue
-            straight, pull = _unit(forward), _unit(attraction)
-            g = _unit((
-                omega * straight[0] + (1 - omega) * pull[0],
-                omega * straight[1] + (1 - omega) * pull[1],
-                omega * straight[2] + (1 - omega) * pull[2],
-            ))  # fmt: skip
-            if rotation_radius > 0 and fovea_distance > 0:
-                ahead = np.sqrt((faz_x - px - step * g[0]) ** 2 + (faz_y - py - step * g[1]) ** 2)
-                weight = np.sqrt(max(rotation_floor, rotation_radius - ahead))
-                inward = (to_fovea[0] / fovea_distance, to_fovea[1] / fovea_distance, 0.0)
-                turn = -1.0 if g[1] * inward[0] - g[0] * inward[1] < 0 else 1.0
-                g = (
-                    (1 - weight) * g[0] + weight * (-0.7 * turn * inward[1] - 0.3 * inward[0]),
-                    (1 - weight) * g[1] + weight * (0.7 * turn * inward[0] - 0.3 * inward[1]),
-                    (1 - weight) * g[2],
-                )
-            new_count = _sprout(
-                nodes,
-                radius,
-                parent,
-                children,
-                child_count,
-                new_count,
-                node,
-                _unit(g),
-                step,
-                thickness,
-                terminal_radius,
+        if forest.child_count[node] == 0:
+            new_count = _grow_leaf(
+                forest, new_count, node, sinks, order[low:high], angles[low:high], uniform[node], rules
             )
-        else:
-            if faz_radius > 0 and not allowed and not away:
-                continue
-            distal = _unit(distal)
-            rotation_axis = _cross(distal, attraction)
-            if rotation_axis[0] == 0 and rotation_axis[1] == 0 and rotation_axis[2] == 0:
-                continue
-            rotation_axis = _unit(rotation_axis)
-            side = _cross(
-                rotation_axis, distal
-            )  # the axis is perpendicular to distal: Rodrigues without its third term
-            cosine, sine = np.cos(sprout_angle), np.sin(sprout_angle)
-            ideal = (
-                cosine * distal[0] + sine * side[0],
-                cosine * distal[1] + sine * side[1],
-                cosine * distal[2] + sine * side[2],
-            )
-            pull = _unit(attraction)
-            g = _unit((
-                omega * ideal[0] + (1 - omega) * pull[0],
-                omega * ideal[1] + (1 - omega) * pull[1],
-                omega * ideal[2] + (1 - omega) * pull[2],
-            ))  # fmt: skip
-            before = new_count
-            new_count = _sprout(
-                nodes, radius, parent, children, child_count, new_count, node, g, step, thickness, terminal_radius
-            )
-            if new_count > before:
-                _thicken(radius, parent, children, child_count, node, node_kappa)
+        elif forest.child_count[node] == 1:
+            new_count = _grow_side_branch(forest, new_count, node, sinks, order[low:high], uniform[node], rules)
     return new_count
 
 
 @njit(cache=True)
-def _sprout(nodes, radius, parent, children, child_count, count, node, direction, step, thickness, terminal_radius):  # type: ignore[no-untyped-def]
-    x, y = nodes[node, 0] + step * direction[0], nodes[node, 1] + step * direction[1]
+def _sinks_by_node(nearest: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(first (count + 1,), order): the sinks of node n are order[first[n]:first[n + 1]], in ascending order."""
+    first = np.zeros(count + 1, np.int64)
+    for node in nearest:
+        if node >= 0:
+            first[node + 1] += 1
+    for node in range(count):
+        first[node + 1] += first[node]
+    order, cursor = np.empty(first[count], np.int64), first.copy()
+    for sink in range(nearest.shape[0]):
+        node = nearest[sink]
+        if node >= 0:
+            order[cursor[node]] = sink
+            cursor[node] += 1
+    return first, order
+
+
+@njit(cache=True)
+def _grow_leaf(
+    forest: ForestArrays,
+    count: int,
+    node: int,
+    sinks: np.ndarray,
+    assigned: np.ndarray,
+    angles: np.ndarray,
+    chance: float,
+    rules: StepRules,
+) -> int:
+    """Elongate a leaf, or bifurcate it if its sinks are spread; ``assigned`` and ``angles`` (n,) are overwritten."""
+    here = _row(forest.nodes, node)
+    forward = _minus(here, _row(forest.nodes, forest.parent[node]))
+    kept, pull = 0, (0.0, 0.0, 0.0)
+    for sink in assigned:
+        towards = _minus(_row(sinks, sink), here)
+        angle = _angle(forward, towards)
+        if angle <= rules.gamma / 2:
+            pull = _combine(1.0, pull, 1.0, _unit(towards))
+            assigned[kept], angles[kept] = sink, angle  # never ahead of the sink being read
+            kept += 1
+    if kept == 0:
+        return count
+    free, away = _fovea_rule(here, pull, chance, rules)
+    if free and away and _standard_deviation(angles[:kept]) > rules.phi:
+        one, two = _bifurcation(here, sinks, assigned[:kept], rules)
+        middle = _sprout(forest, count, node, one, rules)
+        end = _sprout(forest, middle, node, two, rules)
+        if end > count + 1:
+            _thicken(forest, node)
+        return end
+    direction = _unit(_combine(rules.omega, _unit(forward), 1 - rules.omega, _unit(pull)))
+    if rules.rotation_radius > 0:
+        direction = _turn_around_fovea(direction, here, rules)
+    return _sprout(forest, count, node, _unit(direction), rules)
+
+
+@njit(cache=True)
+def _grow_side_branch(
+    forest: ForestArrays,
+    count: int,
+    node: int,
+    sinks: np.ndarray,
+    assigned: np.ndarray,
+    chance: float,
+    rules: StepRules,
+) -> int:
+    """Let a node with one child sprout a second one at the angle of least work, in the plane of child and sinks."""
+    here, child = _row(forest.nodes, node), forest.children[node, 0]
+    forward = _minus(here, _row(forest.nodes, forest.parent[node]))
+    distal = _minus(_row(forest.nodes, child), here)
+    _, child_angle, sprout_angle = murray_angles(forest.radius[child], rules.terminal_radius, rules.kappa)
+    kept, pull = 0, (0.0, 0.0, 0.0)
+    for sink in assigned:
+        towards = _minus(_row(sinks, sink), here)
+        off_branch = abs(_angle(distal, towards) - (child_angle + sprout_angle))
+        if off_branch <= rules.gamma / 2 and _angle(forward, towards) <= sprout_angle + rules.gamma / 2:
+            pull = _combine(1.0, pull, 1.0, _unit(towards))
+            kept += 1
+    if kept == 0:
+        return count
+    free, away = _fovea_rule(here, pull, chance, rules)
+    if not free and not away:
+        return count
+    distal = _unit(distal)
+    axis = _cross(distal, pull)
+    if axis == (0.0, 0.0, 0.0):
+        return count
+    # the axis is perpendicular to distal: Rodrigues without its third term
+    side = _cross(_unit(axis), distal)
+    ideal = _combine(np.cos(sprout_angle), distal, np.sin(sprout_angle), side)
+    direction = _unit(_combine(rules.omega, ideal, 1 - rules.omega, _unit(pull)))
+    end = _sprout(forest, count, node, direction, rules)
+    if end > count:
+        _thicken(forest, node)
+    return end
+
+
+@njit(cache=True)
+def _fovea_rule(here: Vector, pull: Vector, chance: float, rules: StepRules) -> tuple[bool, bool]:
+    """(whether ``chance`` allows a branch this near to the fovea, whether the sinks pull away from the fovea)."""
+    if rules.faz_radius <= 0:
+        return True, True
+    to_fovea = (rules.fovea[0] - here[0], rules.fovea[1] - here[1], 0.0)
+    distance = np.sqrt(to_fovea[0] ** 2 + to_fovea[1] ** 2)
+    away = _angle(to_fovea, (pull[0], pull[1], 0.0)) > np.pi / 2
+    return chance < (distance / (2.0 * rules.faz_radius)) ** 5, away
+
+
+@njit(cache=True)
+def _turn_around_fovea(direction: Vector, here: Vector, rules: StepRules) -> Vector:
+    """The direction, not normalised, turned towards the circle around the fovea and a little outwards."""
+    to_fovea = (rules.fovea[0] - here[0], rules.fovea[1] - here[1], 0.0)
+    distance = np.sqrt(to_fovea[0] ** 2 + to_fovea[1] ** 2)
+    if distance == 0:
+        return direction
+    ahead_x = to_fovea[0] - rules.step * direction[0]
+    ahead_y = to_fovea[1] - rules.step * direction[1]
+    ahead = np.sqrt(ahead_x**2 + ahead_y**2)
+    weight = np.sqrt(max(rules.rotation_floor, rules.rotation_radius - ahead))
+    inward = (to_fovea[0] / distance, to_fovea[1] / distance, 0.0)
+    sense = -1.0 if direction[1] * inward[0] - direction[0] * inward[1] < 0 else 1.0
+    tangent = (-sense * inward[1], sense * inward[0], 0.0)
+    return _combine(1 - weight, direction, weight, _combine(0.7, tangent, -0.3, inward))
+
+
+@njit(cache=True)
+def _bifurcation(here: Vector, sinks: np.ndarray, seen: np.ndarray, rules: StepRules) -> tuple[Vector, Vector]:
+    """Directions of two equal branches around the sinks' mean, in the plane in which the sinks spread most."""
+    count = seen.shape[0]
+    mx, my, mz = 0.0, 0.0, 0.0
+    for sink in seen:
+        mx += sinks[sink, 0] / count
+        my += sinks[sink, 1] / count
+        mz += sinks[sink, 2] / count
+    mean = (mx, my, mz)
+    xx, yy, zz, xy, xz, yz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for sink in seen:
+        dx, dy, dz = _minus(_row(sinks, sink), mean)
+        xx, yy, zz = xx + dx * dx, yy + dy * dy, zz + dz * dz
+        xy, xz, yz = xy + dx * dy, xz + dx * dz, yz + dy * dz
+    axis, spread = _unit(_minus(mean, here)), principal_axis(xx, yy, zz, xy, xz, yz)
+    _, opening, _ = murray_angles(rules.terminal_radius, rules.terminal_radius, rules.kappa)
+    cosine, sine = np.cos(opening), np.sin(opening)
+    return _unit(_combine(cosine, axis, sine, spread)), _unit(_combine(cosine, axis, -sine, spread))
+
+
+@njit(cache=True)
+def _standard_deviation(values: np.ndarray) -> float:
+    count = values.shape[0]
+    mean, variance = 0.0, 0.0
+    for value in values:
+        mean += value / count
+    for value in values:
+        variance += (value - mean) ** 2 / count
+    return np.sqrt(variance)
+
+
+@njit(cache=True)
+def _sprout(forest: ForestArrays, count: int, node: int, direction: Vector, rules: StepRules) -> int:
+    """Append a child one step from ``node``; returns the new number of nodes, unchanged outside the field."""
+    x, y, z = _combine(1.0, _row(forest.nodes, node), rules.step, direction)
     if x < 0.0 or x > 1.0 or y < 0.0 or y > 1.0:
         return count
-    nodes[count, 0], nodes[count, 1] = x, y
-    nodes[count, 2] = fold_into_slab(nodes[node, 2] + step * direction[2], thickness)
-    radius[count], parent[count], child_count[count] = terminal_radius, node, 0
-    children[node, child_count[node]] = count
-    child_count[node] += 1
+    forest.nodes[count, 0], forest.nodes[count, 1] = x, y
+    forest.nodes[count, 2] = fold_into_slab(z, rules.thickness)
+    forest.radius[count], forest.parent[count], forest.child_count[count] = rules.terminal_radius, node, 0
+    forest.children[node, forest.child_count[node]] = count
+    forest.child_count[node] += 1
     return count + 1
 
 
 @njit(cache=True)
-def _thicken(radius, parent, children, child_count, node, kappa):  # type: ignore[no-untyped-def]
+def _thicken(forest: ForestArrays, node: int) -> None:
     """Murray's law, each node with its own exponent, from this node up to its root; stops where nothing changes."""
-    while node >= 0 and parent[node] >= 0:
+    while node >= 0 and forest.parent[node] >= 0:
+        kappa = forest.kappa[node]
         total = 0.0
-        for k in range(child_count[node]):
-            total += radius[children[node, k]] ** kappa[node]
-        updated = total ** (1.0 / kappa[node])
-        if updated == radius[node]:
+        for k in range(forest.child_count[node]):
+            total += forest.radius[forest.children[node, k]] ** kappa
+        updated = total ** (1.0 / kappa)
+        if updated == forest.radius[node]:
             return
-        radius[node] = updated
-        node = parent[node]
+        forest.radius[node] = updated
+        node = forest.parent[node]

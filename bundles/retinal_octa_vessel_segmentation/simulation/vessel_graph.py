@@ -51,7 +51,7 @@ class VesselGraph:
         return np.linalg.norm(self.end - self.start, axis=1) * self.field_mm
 
     def select(self, keep: np.ndarray) -> VesselGraph:
-        """The graph with only the segments where ``keep`` (E,) is true; a segment that lost its parent becomes a root."""
+        """Only the segments where ``keep`` (E,) is true; a segment that lost its parent becomes a root."""
         keep = np.asarray(keep, dtype=bool)
         new_index = np.cumsum(keep) - 1
         parent = self.parent[keep]
@@ -133,17 +133,18 @@ class VesselGraph:
         bad = np.flatnonzero(~inside)
         if len(bad):
             raise ValueError(
-                f"{name}: segment {bad[0]} has coordinates {lateral[bad[0]].tolist()} outside [-0.1, 1.1]; x and y are in "
-                "units of the field of view: divide millimetres by field_mm"
+                f"{name}: segment {bad[0]} has coordinates {lateral[bad[0]].tolist()} outside [-0.1, 1.1]; x and y are "
+                "in units of the field of view: divide millimetres by field_mm"
             )
         bad = np.flatnonzero((self.parent < -1) | (self.parent >= np.arange(len(self))))
         if len(bad):
             raise ValueError(
-                f"{name}: segment {bad[0]} names parent {self.parent[bad[0]]}; a parent must be -1 (root) or an earlier row"
+                f"{name}: segment {bad[0]} names parent {self.parent[bad[0]]}; "
+                "a parent must be -1 (root) or an earlier row"
             )
 
     def write_graphml(self, path: str | Path) -> None:
-        """Write the graph for network tools: nodes carry x, y, z in mm, edges radius_um, length_mm, vessel and stage."""
+        """Write the graph for network tools: nodes carry x, y, z in mm; edges radius_um, length_mm, vessel, stage."""
         graph = nx.DiGraph(field_mm=float(self.field_mm), units="mm")
         start, end, length = self.start * self.field_mm, self.end * self.field_mm, self.length_mm
         for edge in range(len(self)):

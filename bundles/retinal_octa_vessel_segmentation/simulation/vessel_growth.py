@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from retinal_octa_vessel_segmentation.simulation.growth_parameters import GrowthParameters, GrowthStage
-from retinal_octa_vessel_segmentation.simulation.space_colonisation import accept_sinks, grow, nearest_node
+from retinal_octa_vessel_segmentation.simulation.neighbour_grid import accept_sinks, nearest_node
+from retinal_octa_vessel_segmentation.simulation.space_colonisation import ForestArrays, StepRules, grow
 from retinal_octa_vessel_segmentation.simulation.vessel_graph import VesselGraph
 
 
@@ -21,7 +22,7 @@ class Forest:
         nodes: (capacity, 3) positions in units of the field.
         radius: (capacity,) radius of the segment to the parent.
         parent, child_count: (capacity,); children: (capacity, 2), -1 where there is none.
-        stage: (capacity,) growth stage in which the node appeared; kappa: (capacity,) bifurcation exponent of that stage.
+        stage, kappa: (capacity,) growth stage in which the node appeared, and the bifurcation exponent of that stage.
     """
 
     def __init__(self, roots: np.ndarray, tips: np.ndarray, radius: float, kappa: float):
@@ -47,9 +48,12 @@ class Forest:
         while len(self.radius) < needed:
             for name in ("nodes", "radius", "parent", "children", "child_count", "stage", "kappa"):
                 old = getattr(self, name)
-                setattr(
-                    self, name, np.concatenate([old, np.full_like(old, -1 if name in ("parent", "children") else 0)])
-                )
+                empty = -1 if name in ("parent", "children") else 0
+                setattr(self, name, np.concatenate([old, np.full_like(old, empty)]))
+
+    def arrays(self) -> ForestArrays:
+        """The arrays as the compiled growth step takes and changes them; they are others after ``reserve``."""
+        return ForestArrays(self.nodes, self.radius, self.parent, self.children, self.child_count, self.kappa)
 
 
 def grow_vessels(parameters: GrowthParameters, seed: int) -> VesselGraph:
@@ -142,16 +146,15 @@ def _sample_sinks(
     count = max(1, round(stage.sinks_per_step * (p.field_mm / 3.0) ** 2))
     candidates = rng.random((count, 3)) * (1.0, 1.0, thickness)
     candidates = candidates[np.hypot(candidates[:, 0] - p.faz_centre[0], candidates[:, 1] - p.faz_centre[1]) > faz / 2]
-    bound = max(stage.eps_n_mm, stage.eps_k_mm) / sigma
-    if p.exclusion == "fixed":
-        exclusion = np.full(arteries.count, bound)
-    else:
-        exclusion = np.minimum(oxygen_distance(arteries.radius[: arteries.count] * p.field_mm), bound)
+    exclusion_mm = np.full(arteries.count, max(stage.eps_n_mm, stage.eps_k_mm) / sigma)
+    if p.exclusion == "radius":
+        supplied = oxygen_distance(arteries.radius[: arteries.count] * p.field_mm)
+        exclusion_mm = np.minimum(supplied, exclusion_mm)
     room = np.empty((len(sinks) + len(candidates), 3))
     room[: len(sinks)] = sinks
     spacing = stage.eps_s_mm / sigma / p.field_mm
     total = accept_sinks(
-        candidates, room, len(sinks), arteries.nodes, exclusion / p.field_mm, arteries.count, spacing, _cells(spacing)
+        candidates, room, len(sinks), arteries.nodes, exclusion_mm / p.field_mm, spacing, _cells(spacing)
     )
     return room[:total]
 
@@ -175,14 +178,22 @@ def _grow_forest(
     forest.kappa[forest.count :] = stage.kappa
     reach = stage.delta_mm / sigma / p.field_mm
     eligible = forest.child_count[: forest.count] < 2
-    nearest = nearest_node(sinks, len(sinks), forest.nodes, forest.count, eligible, reach, _cells(reach))
+    nearest = nearest_node(sinks, forest.nodes, eligible, reach, _cells(reach))
+    rules = StepRules(
+        step=step,
+        thickness=thickness,
+        terminal_radius=terminal,
+        gamma=math.radians(stage.gamma_deg),
+        phi=math.radians(stage.phi_deg),
+        omega=stage.omega,
+        kappa=stage.kappa,
+        faz_radius=faz,
+        fovea=(p.faz_centre[0], p.faz_centre[1]),
+        rotation_radius=rotation,
+        rotation_floor=stage.rotation_floor,
+    )
     before = forest.count
-    forest.count = grow(
-        forest.nodes, forest.radius, forest.parent, forest.children, forest.child_count, before,
-        sinks, nearest, rng.random(before), step, thickness, terminal,
-        math.radians(stage.gamma_deg), math.radians(stage.phi_deg), stage.omega, stage.kappa, forest.kappa,
-        faz, p.faz_centre[0], p.faz_centre[1], rotation, stage.rotation_floor,
-    )  # fmt: skip
+    forest.count = grow(forest.arrays(), before, sinks, nearest, rng.random(before), rules)
     forest.stage[before : forest.count] = index
     return forest.nodes[before : forest.count]
 
@@ -190,10 +201,7 @@ def _grow_forest(
 def _near(points: np.ndarray, nodes: np.ndarray, distance: float) -> np.ndarray:
     """(P,) true where a node lies within ``distance`` of the point."""
     everyone = np.ones(len(nodes), dtype=bool)
-    return (
-        nearest_node(points, len(points), np.ascontiguousarray(nodes), len(nodes), everyone, distance, _cells(distance))
-        >= 0
-    )
+    return nearest_node(points, nodes, everyone, distance, _cells(distance)) >= 0
 
 
 def _cells(reach: float) -> int:

@@ -86,7 +86,7 @@ def paint_segments(start: np.ndarray, end: np.ndarray, radius: np.ndarray, shape
 def paint_coverage_and_width(
     start: np.ndarray, end: np.ndarray, radius: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage as :func:`paint_segments`, and the greatest radius in pixels among the vessels whose label covers a pixel.
+    """Coverage as :func:`paint_segments`, and the radius in pixels of the widest vessel whose label covers a pixel.
 
     A vessel's label covers the pixels whose centre lies within max(radius, 1/2) of its axis: no vessel is thinner than
     a pixel, so thin ones stay connected. Both maps are (H, W) float32; the second is 0 outside vessels.
@@ -132,7 +132,7 @@ def vessel_label(graph: VesselGraph, shape: tuple[int, int], min_radius_mm: floa
 
 
 def artery_vein_label(graph: VesselGraph, shape: tuple[int, int], min_radius_mm: float = 0.0) -> np.ndarray:
-    """Label (H, W) uint8: 0 background, 1 artery, 2 vein; where both run, the one that covers more, arteries on a tie."""
+    """Label (H, W) uint8: 0 background, 1 artery, 2 vein; where both run, what covers more, arteries on a tie."""
     maps = []
     for artery in (True, False):
         side = graph.select(graph.artery == artery)
@@ -159,7 +159,7 @@ def centreline(graph: VesselGraph, shape: tuple[int, int], min_radius_mm: float 
 
 
 def vessel_volume(graph: VesselGraph, shape: tuple[int, int, int], min_radius_mm: float = 0.0) -> np.ndarray:
-    """Covered fraction (H, W, D) float32 of cubic voxels of side ``field_mm / H``; the slab starts at the first layer."""
+    """Covered fraction (H, W, D) float32 of cubic voxels of ``field_mm / H``; the slab starts at the first layer."""
     segments = _in_pixels(graph, shape[:2], min_radius_mm)
     coverage = np.zeros(shape, np.float32)
     _paint_volume(*(np.ascontiguousarray(part) for part in segments), coverage)

@@ -1,7 +1,7 @@
 """Data sets as manifests describe them, turned into the lists of cases that MONAI's data sets take."""
 
 from clinbundles.data.case_listing import datalist
-from clinbundles.data.content_hash import dataset_hash, manifest_hash
+from clinbundles.data.content_hash import manifest_hash
 from clinbundles.data.manifest import Manifest, available_manifests, read_manifest
 from clinbundles.data.problems import ManifestError, MissingDataError, SimulatedSetError
 
@@ -12,7 +12,6 @@ __all__ = [
     "SimulatedSetError",
     "available_manifests",
     "datalist",
-    "dataset_hash",
     "manifest_hash",
     "read_manifest",
 ]

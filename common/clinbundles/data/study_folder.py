@@ -85,8 +85,6 @@ class StudyFolder(Sequence[dict[str, Any]]):
         recursive: bool = True,
         overwrite: bool = False,
     ) -> None:
-        if not isinstance(overwrite, bool):  # the command line turns "true" and "false" into text, which is true
-            raise ValueError(f"overwrite is {overwrite!r}, expected True or False (with a capital letter)")
         self.dataset_dir = Path(dataset_dir).expanduser()
         self.output_dir = Path(output_dir).expanduser()
         self.extensions = tuple(extension.lower() for extension in extensions)
@@ -270,6 +268,6 @@ class StudyFolder(Sequence[dict[str, Any]]):
             values = f" ({before.get(what)!r} then, {now.get(what)!r} now)" if what in now or what in before else ""
             raise ValueError(
                 f"{self.record_path(case['study'])} is a finished result of another run: {', '.join(changed)} differs"
-                f"{values}. Choose another output_dir, or set overwrite to true to replace it"
+                f"{values}. Choose another output_dir, or set overwrite to True to replace it"
             )
         return not changed

@@ -15,9 +15,8 @@ from retinal_octa_vessel_segmentation.measurement.fractal_dimension import fract
 from retinal_octa_vessel_segmentation.measurement.half_width import half_width_map
 from retinal_octa_vessel_segmentation.measurement.intercapillary_distance import intercapillary_gaps
 from retinal_octa_vessel_segmentation.measurement.radius_classes import RADIUS_CLASSES, local_radius_map
-from retinal_octa_vessel_segmentation.measurement.skeleton_graph import trace_skeleton, vessel_skeleton
-from retinal_octa_vessel_segmentation.measurement.tortuosity import branch_tortuosity, mean_tortuosity
-from retinal_octa_vessel_segmentation.measurement.vessel_density import skeleton_density, vessel_area_density
+from retinal_octa_vessel_segmentation.measurement.skeleton_graph import SkeletonGraph, trace_skeleton, vessel_skeleton
+from retinal_octa_vessel_segmentation.measurement.tortuosity import branch_tortuosity
 
 PIXEL_MM = 3 / 304
 
@@ -25,6 +24,11 @@ PIXEL_MM = 3 / 304
 def line_grid(size: int, pitch: int, width: int) -> np.ndarray:
     line = np.arange(size) % pitch < width
     return line[:, None] | line[None, :]
+
+
+def counts(graph: SkeletonGraph) -> tuple[int, int, int]:
+    """Branches, junctions, end points."""
+    return len(graph.branches), len(graph.junction_pixels()), int((graph.degree == 1).sum())
 
 
 def distance_map(size: int, row: float, column: float) -> np.ndarray:
@@ -36,12 +40,11 @@ def test_line_grid_has_density_and_gap_of_the_formula(pitch: int, width: int) ->
     size = 16 * pitch
     mask = line_grid(size, pitch, width)
     fraction = width / pitch
-    assert vessel_area_density(mask) == pytest.approx(2 * fraction - fraction**2, abs=1e-12)
     _, gaps = intercapillary_gaps(mask, 0.01)
     assert len(gaps) >= 14 * 14
     assert np.allclose(gaps, (pitch - width) * 0.01)
     table = measure_biomarkers(mask, None, 0.01, faz_mask=np.zeros_like(mask))
-    assert table.value("vessel_area_density") == pytest.approx(2 * fraction - fraction**2)
+    assert table.value("vessel_area_density") == pytest.approx(2 * fraction - fraction**2, abs=1e-12)
     assert table.value("intercapillary_distance_um") == pytest.approx(10 * (pitch - width))
 
 
@@ -62,17 +65,16 @@ def test_length_of_a_straight_line_does_not_depend_on_its_angle(angle: float) ->
     graph = trace_skeleton(vessel_skeleton(skeleton), 0.01)
     assert graph.pixel_length_mm.sum() == pytest.approx(1.5, rel=0.012)
     assert graph.arc_mm.sum() == pytest.approx(graph.pixel_length_mm.sum())
-    assert skeleton_density(graph, 4.0) == pytest.approx(1.5 / 4, rel=0.012)
+    table = measure_biomarkers(skeleton, None, 0.01, faz_mask=np.zeros_like(skeleton))
+    assert table.value("skeleton_density_mm_per_mm2") == pytest.approx(1.5 / 4, rel=0.012)
 
 
 def test_length_of_a_circle_and_its_ring_branch() -> None:
     mask = np.abs(distance_map(200, 100, 100) - 60) <= 1.5
     graph = trace_skeleton(vessel_skeleton(mask), 1.0)
-    assert graph.junction_count == 0
-    assert graph.end_point_count == 0
-    assert len(graph.branches) == 1
+    assert counts(graph) == (1, 0, 0)
     assert graph.pixel_length_mm.sum() == pytest.approx(2 * np.pi * 60, rel=0.015)
-    assert mean_tortuosity(graph) is None, "a closed ring has no chord"
+    assert np.isnan(branch_tortuosity(graph)).all(), "a closed ring has no chord"
 
 
 def test_anisotropic_spacing_measures_millimetres() -> None:
@@ -89,8 +91,7 @@ def test_tortuosity_of_a_semicircle_is_half_pi(radius: int) -> None:
     points = np.stack([20 + radius * np.sin(angle), 100 + radius * np.cos(angle)], axis=1)
     skeleton = np.zeros((200, 200), dtype=bool)
     skeleton[tuple(np.round(points).astype(int).T)] = True
-    tortuosity = mean_tortuosity(trace_skeleton(vessel_skeleton(skeleton), 0.01))
-    assert tortuosity == pytest.approx(np.pi / 2, rel=0.01)
+    assert branch_tortuosity(trace_skeleton(vessel_skeleton(skeleton), 0.01)) == pytest.approx(np.pi / 2, rel=0.01)
 
 
 def test_tortuosity_of_straight_branches_is_one_and_short_ones_do_not_count() -> None:
@@ -122,7 +123,7 @@ def test_branches_junctions_and_ends_of_letters(drawing: str, branches: int, jun
     if drawing == "eight":
         mask[10, 10:50] = mask[30, 10:50] = mask[50, 10:50] = mask[10:51, 10] = mask[10:51, 49] = True
     graph = trace_skeleton(vessel_skeleton(mask), 1.0)
-    assert (len(graph.branches), graph.junction_count, graph.end_point_count) == (branches, junctions, ends)
+    assert counts(graph) == (branches, junctions, ends)
 
 
 def test_bumps_of_the_wall_give_no_spurs() -> None:
@@ -130,7 +131,7 @@ def test_bumps_of_the_wall_give_no_spurs() -> None:
     mask[25:34, 10:190] = True
     mask[23:25, 60:63] = mask[34:36, 120:123] = True
     graph = trace_skeleton(vessel_skeleton(mask, half_width_map(mask, 1.0)), 1.0)
-    assert (len(graph.branches), graph.end_point_count) == (1, 2)
+    assert counts(graph) == (1, 0, 2)
 
 
 def sierpinski_carpet(order: int) -> np.ndarray:
@@ -309,10 +310,6 @@ def test_bad_masks_are_refused_with_a_remedy() -> None:
             measure_biomarkers(mask, None, spacing)
     with pytest.raises(ValueError, match="resample"):
         measure_biomarkers(mask, None, (0.01, 0.03))
-    with pytest.raises(ValueError, match="positive area"):
-        skeleton_density(trace_skeleton(mask, 1.0), 0.0)
-    with pytest.raises(ValueError, match="no pixel"):
-        vessel_area_density(mask, np.zeros_like(mask))
 
 
 def test_an_image_takes_far_less_than_a_second() -> None:

@@ -291,20 +291,31 @@ def test_an_image_that_a_host_has_loaded_is_checked_and_keeps_its_axes(raster):
         EnFaceImaged("image", fov_mm=3)({"image": np.stack([raster] * 3)})
 
 
-def test_labels_are_read_on_the_grid_of_the_image_and_bad_ones_are_refused(tmp_path, raster):
+@pytest.mark.parametrize(("channel", "kept"), [(None, [0, 1]), (0, [0]), (1, [1])])
+def test_a_label_map_gives_all_vessels_and_larger_vessels_or_the_chosen_ones(tmp_path, raster, channel, kept):
     image = load(save_picture(tmp_path / "image.png", raster), fov_mm=3)
-    vessels, larger = raster > 100, raster > 240
-    all_file = save_picture(tmp_path / "all.png", vessels.astype(np.uint8) * 255)
-    larger_file = save_picture(tmp_path / "larger.png", larger.astype(np.uint8))
-    both = LoadImageVesselLabeld("label")({"image": image, "label": [str(all_file), str(larger_file)]})["label"]
-    assert torch.equal(both.as_tensor(), torch.from_numpy(np.stack([vessels, larger])).float())
+    both = np.stack([raster > 100, raster > 240])
+    labels = save_picture(tmp_path / "map.png", both.sum(axis=0).astype(np.uint8))
+    loaded = LoadImageVesselLabeld("label", channel=channel)({"image": image, "label": str(labels)})["label"]
+    assert torch.equal(loaded.as_tensor(), torch.from_numpy(both[kept]).float())
+    assert torch.equal(loaded.affine, image.affine)
 
-    labels = save_picture(tmp_path / "map.png", vessels.astype(np.uint8) + larger)
-    mapped = LoadImageVesselLabeld("label", label_map=True)({"image": image, "label": str(labels)})["label"]
-    assert torch.equal(mapped.as_tensor(), both.as_tensor())
 
+@pytest.mark.parametrize("channel", [None, 0, 1])
+def test_a_mask_is_taken_as_it_is(tmp_path, raster, channel):
+    image = load(save_picture(tmp_path / "image.png", raster), fov_mm=3)
+    for name, white in (("0 and 255.png", 255), ("0 and 1.png", 1)):
+        file = save_picture(tmp_path / name, (raster > 100).astype(np.uint8) * white)
+        loaded = LoadImageVesselLabeld("label", channel=channel)({"image": image, "label": str(file)})["label"]
+        assert torch.equal(loaded.as_tensor()[0], torch.from_numpy(raster > 100).float())
+
+
+def test_a_label_that_does_not_belong_to_its_image_is_refused(tmp_path, raster):
+    image = load(save_picture(tmp_path / "image.png", raster), fov_mm=3)
     with pytest.raises(ValueError, match="JPEG"):
         LoadImageVesselLabeld("label")({"image": image, "label": str(save_picture(tmp_path / "grey.png", raster))})
-    small = save_picture(tmp_path / "small.png", vessels[:70].astype(np.uint8))
+    small = save_picture(tmp_path / "small.png", (raster[:70] > 100).astype(np.uint8))
     with pytest.raises(ValueError, match=r"small.png has 70 x 80 pixels but its image image.png has 96 x 80"):
         LoadImageVesselLabeld("label")({"image": image, "label": str(small)})
+    with pytest.raises(ValueError, match=r"channel is 2, expected 0 .* 1"):
+        LoadImageVesselLabeld("label", channel=2)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from PIL import Image
 
-from retinal_octa_vessel_segmentation import preprocessing as shared
-from retinal_octa_vessel_segmentation.enface.load_vessel_truth import LoadImageVesselTruthd
+from retinal_octa_vessel_segmentation.enface import preprocessing as shared
 from retinal_octa_vessel_segmentation.networks import TRAINING_PIXEL_MM
 from retinal_octa_vessel_segmentation.simulation.rasterize_transform import RasterizeVesselsd
 from retinal_octa_vessel_segmentation.simulation.vessel_growth import GrowthParameters, grow_vessels
@@ -45,20 +44,5 @@ def test_last_change_of_the_image_is_the_shared_normalisation(bundle_configs, wo
 
 @pytest.fixture(scope="module")
 def bundle_configs():
-    folder = shared.__file__.rsplit("/", 1)[0] + "/configs"
-    return {name: ConfigParser.load_config_file(f"{folder}/{name}.yaml") for name in ("train", "inference")}
-
-
-@pytest.mark.parametrize(("channel", "expected"), [(0, [0, 1, 1]), (1, [0, 0, 1])])
-def test_truth_of_a_label_map_is_the_compared_channel(tmp_path, channel, expected):
-    Image.fromarray(np.tile(np.array([0, 1, 2], np.uint8), (70, 30))).save(tmp_path / "map.png")
-    label = LoadImageVesselTruthd("label", channel)({"label": str(tmp_path / "map.png")})["label"]
-    assert label.shape == (1, 70, 90)
-    assert label[0, 0, :3].tolist() == expected
-
-
-def test_truth_of_a_mask_is_the_mask(tmp_path):
-    Image.fromarray(np.tile(np.array([0, 255], np.uint8), (70, 40))).save(tmp_path / "mask.png")
-    for channel in (0, 1):
-        label = LoadImageVesselTruthd("label", channel)({"label": str(tmp_path / "mask.png")})["label"]
-        assert label[0, 0, :2].tolist() == [0, 1]
+    configs = Path(shared.__file__).parents[1] / "configs"
+    return {name: ConfigParser.load_config_file(configs / f"{name}.yaml") for name in ("train", "inference")}

@@ -6,11 +6,8 @@ from retinal_octa_vessel_segmentation.augmentation.scanner_artefacts import (
     FWHM_PER_SIGMA,
     RandMotionLinesd,
     RandPointSpreadd,
-    RandVignettingd,
     blur_point_spread,
 )
-
-ALL = [RandMotionLinesd, RandPointSpreadd, RandVignettingd]
 
 
 def dot():
@@ -24,7 +21,6 @@ def dot():
     [
         RandMotionLinesd("image", strength=0.0, prob=1.0),
         RandPointSpreadd("image", fwhm_mm=(0.0, 0.0), prob=1.0),
-        RandVignettingd("image", strength=0.0, prob=1.0),
     ],
 )
 def test_zero_strength_is_the_identity(transform):
@@ -32,7 +28,7 @@ def test_zero_strength_is_the_identity(transform):
     torch.testing.assert_close(transform({"image": image})["image"], image, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", [RandMotionLinesd, RandPointSpreadd])
 def test_result_stays_in_unit_range_and_repeats_for_the_same_seed(kind):
     image = torch.rand(1, 40, 50)
     first, second = (kind("image", prob=1.0).set_random_state(0)({"image": image})["image"] for _ in range(2))
@@ -42,9 +38,8 @@ def test_result_stays_in_unit_range_and_repeats_for_the_same_seed(kind):
     assert first.max() <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("kind", [RandPointSpreadd, RandVignettingd])
-def test_centroid_of_a_dot_stays(kind):
-    transform = kind("image", prob=1.0).set_random_state(0)
+def test_point_spread_leaves_the_centroid_of_a_dot_where_it_is():
+    transform = RandPointSpreadd("image", prob=1.0).set_random_state(0)
     mean = torch.stack([transform({"image": dot()})["image"][0] for _ in range(100)]).mean(0)
     axis = torch.arange(65.0)
     assert float((mean.sum(1) * axis).sum() / mean.sum()) == pytest.approx(30, abs=0.1)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
+from monai.data import MetaTensor
 from monai.handlers import IgniteMetricHandler
 from monai.metrics import DiceMetric, MeanIoU
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_score, recall_score
@@ -207,3 +208,23 @@ def test_case_table_has_a_row_for_each_case_and_metric(tmp_path: Path) -> None:
     assert float(table["case 1", "dice"]) == pytest.approx(expected, abs=1e-6)
     assert table["case 2", "auc"] == ""
     assert math.isfinite(engine.state.metrics["auc"]), "the mean leaves the undefined case out"
+
+
+def test_metric_by_radius_uses_the_pixel_size_of_the_label() -> None:
+    mask = torch.zeros(1, 64, 64)
+    mask[:, 20:23, 4:60] = 1  # half width 1.5 pixels
+    fine = MetaTensor(mask, affine=np.diag([0.004, 0.004, 1.0, 1.0]))  # 6 um
+    coarse = MetaTensor(mask, affine=np.diag([0.010, 0.010, 1.0, 1.0]))  # 15 um
+    for label, name in ((fine, "dice_below_10um"), (coarse, "dice_10_to_20um")):
+        metric = VesselMetric(metric=name)
+        missed = mask.clone()
+        missed[:, :, 32:] = 0
+        metric(y_pred=[mask, missed], y=[label, label])
+        whole, half = metric.get_buffer()[:, 0].tolist()
+        assert whole == 1
+        assert half == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_metric_by_radius_refuses_labels_without_a_pixel_size() -> None:
+    with pytest.raises(ValueError, match="needs the pixel size: labels must be MetaTensors"):
+        VesselMetric(metric="dice_below_10um")(y_pred=[torch.zeros(1, 8, 8)], y=[torch.zeros(1, 8, 8)])

@@ -10,12 +10,13 @@ import pytest
 from literal_growth import Rules, assign, grow_once
 
 from retinal_octa_vessel_segmentation.simulation.growth_parameters import DEEP, SUPERFICIAL, GrowthParameters
+from retinal_octa_vessel_segmentation.simulation.neighbour_grid import accept_sinks, nearest_node
 from retinal_octa_vessel_segmentation.simulation.space_colonisation import (
-    accept_sinks,
+    ForestArrays,
+    StepRules,
     fold_into_slab,
     grow,
     murray_angles,
-    nearest_node,
     principal_axis,
 )
 from retinal_octa_vessel_segmentation.simulation.vessel_graph import VesselGraph
@@ -39,7 +40,8 @@ def test_equal_branches_open_by_the_least_work_angle(kappa: float, degrees: floa
     parent, one, two = murray_angles(1.0, 1.0, kappa)
     assert math.degrees(one) == pytest.approx(degrees, abs=0.02)
     assert math.cos(one) == pytest.approx(2 ** (2 / kappa) / 2, abs=1e-9)
-    assert one == pytest.approx(two) and parent == pytest.approx(2 ** (1 / kappa))
+    assert one == pytest.approx(two)
+    assert parent == pytest.approx(2 ** (1 / kappa))
 
 
 def test_unequal_branches_are_in_force_balance() -> None:
@@ -83,7 +85,7 @@ def test_nearest_node_equals_brute_force(cells: int) -> None:
     distances = np.linalg.norm(sinks[:, None] - nodes[None], axis=2)
     distances[:, ~eligible] = np.inf
     expected = np.where(distances.min(axis=1) <= 0.05, distances.argmin(axis=1), -1)
-    np.testing.assert_array_equal(nearest_node(sinks, 200, nodes, 300, eligible, 0.05, cells), expected)
+    np.testing.assert_array_equal(nearest_node(sinks, nodes, eligible, 0.05, cells), expected)
 
 
 def test_sinks_are_accepted_as_in_the_literal_rule() -> None:
@@ -100,7 +102,7 @@ def test_sinks_are_accepted_as_in_the_literal_rule() -> None:
             expected.append(c)
     room = np.zeros((420, 3))
     room[:20] = old
-    count = accept_sinks(candidates, room, 20, nodes, exclusion, 150, spacing, 32)
+    count = accept_sinks(candidates, room, 20, nodes, exclusion, spacing, 32)
     np.testing.assert_array_equal(room[:count], np.array(expected))
 
 
@@ -111,25 +113,26 @@ def one_step(nodes, parent, radius, sinks, uniform=None, **rules):  # type: igno
     nodes, sinks = np.asarray(nodes, float), np.asarray(sinks, float)
     n, room = len(nodes), 3 * len(nodes) + 4
     uniform = np.zeros(n) if uniform is None else uniform
-    fast = {"nodes": np.zeros((room, 3)), "radius": np.zeros(room), "parent": np.full(room, -1), "children": np.full((room, 2), -1),
-            "count": np.zeros(room, np.int64)}  # fmt: skip
-    fast["nodes"][:n], fast["radius"][:n], fast["parent"][:n] = nodes, radius, parent
+    fast = ForestArrays(
+        nodes=np.zeros((room, 3)),
+        radius=np.zeros(room),
+        parent=np.full(room, -1),
+        children=np.full((room, 2), -1),
+        child_count=np.zeros(room, np.int64),
+        kappa=np.full(room, settings.kappa),
+    )
+    fast.nodes[:n], fast.radius[:n], fast.parent[:n] = nodes, radius, parent
     for node, up in enumerate(parent):
         if up >= 0:
-            fast["children"][up, fast["count"][up]] = node
-            fast["count"][up] += 1
-    nearest = nearest_node(sinks, len(sinks), fast["nodes"], n, fast["count"][:n] < 2, 0.2, 16)
-    assert nearest.tolist() == assign(nodes, fast["count"][:n].tolist(), sinks, 0.2)
-    total = grow(
-        fast["nodes"], fast["radius"], fast["parent"], fast["children"], fast["count"], n, sinks, nearest, uniform,
-        settings.step, settings.thickness, settings.terminal_radius, settings.gamma, settings.phi, settings.omega,
-        settings.kappa, np.full(room, settings.kappa), settings.faz_radius, *settings.faz, settings.rotation_radius,
-        settings.rotation_floor,
-    )  # fmt: skip
+            fast.children[up, fast.child_count[up]] = node
+            fast.child_count[up] += 1
+    nearest = nearest_node(sinks, fast.nodes, fast.child_count[:n] < 2, 0.2, 16)
+    assert nearest.tolist() == assign(nodes, fast.child_count[:n].tolist(), sinks, 0.2)
+    total = grow(fast, n, sinks, nearest, uniform, StepRules(**dataclasses.asdict(settings)))
     slow_nodes, slow_radius, slow_parent = list(nodes), list(radius), list(parent)
     grow_once(slow_nodes, slow_radius, slow_parent, sinks, nearest.tolist(), uniform, [settings.kappa] * room, settings)
-    return (fast["nodes"][:total], fast["radius"][:total], fast["parent"][:total]), (
-        np.array(slow_nodes), np.array(slow_radius), np.array(slow_parent))  # fmt: skip
+    compiled = fast.nodes[:total], fast.radius[:total], fast.parent[:total]
+    return compiled, (np.array(slow_nodes), np.array(slow_radius), np.array(slow_parent))
 
 
 def straight_stump() -> tuple[list[list[float]], list[int], list[float]]:
@@ -143,7 +146,8 @@ def polar(distance: float, degrees: float) -> list[float]:
 
 def test_a_leaf_elongates_by_one_step_towards_a_sink_straight_ahead() -> None:
     (nodes, _, parent), _ = one_step(*straight_stump(), [polar(0.1, 0)])
-    assert len(nodes) == 3 and parent[2] == 1
+    assert len(nodes) == 3
+    assert parent[2] == 1
     np.testing.assert_allclose(nodes[2], [0.42, 0.5, 0.005], atol=1e-12)
 
 
@@ -203,8 +207,7 @@ def test_forest_invariants(eye: VesselGraph) -> None:
 
 def test_vessels_stay_in_the_slab_and_in_the_field(eye: VesselGraph) -> None:
     for points in (eye.start, eye.end):
-        assert points[:, :2].min() >= 0 and points[:, :2].max() <= 1
-        assert points[:, 2].min() >= 0 and points[:, 2].max() <= 0.0393 / 3
+        assert ((points >= 0) & (points <= [1, 1, 0.0393 / 3])).all()
 
 
 def test_murray_law_holds_up_the_tree_with_a_single_exponent() -> None:
@@ -231,7 +234,7 @@ def test_statistics_match_the_published_data_set() -> None:
     assert 13000 * 0.95 <= edges <= 14100 * 1.05
     assert 533 * 0.95 <= length <= 578 * 1.05
     low, high = np.array([2.5, 4.0, 8.7, 16, 31]), np.array([2.5, 4.0, 9.0, 17, 45])
-    assert (percentiles >= 0.95 * low).all() and (percentiles <= 1.05 * high).all(), percentiles
+    assert ((percentiles >= 0.95 * low) & (percentiles <= 1.05 * high)).all(), percentiles
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from octa_experiments import (
     BUNDLE_ROOT,
+    RECIPE,
     SEEDS,
     load_network,
     predict,
@@ -46,7 +47,7 @@ def skeleton_density(mask: np.ndarray) -> float:
 def measured() -> list[dict]:
     validation, cases = scanner_cases("validation"), scanner_cases("test")
     frangi = tune_on_validation([c.image for c in validation], [c.truth[0] for c in validation], "frangi")
-    networks = {("network", s): load_network(train("ra", s)) for s in SEEDS}
+    networks = {("network", s): load_network(train("recipe", s, RECIPE)) for s in SEEDS}
     networks["shipped", 0] = load_network(BUNDLE_ROOT / "models" / "model.pt")
     rows = []
     for case in cases:

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 import pytest
 
-from clinbundles.data import ManifestError, MissingDataError, datalist, dataset_hash
+from clinbundles.data import ManifestError, MissingDataError, datalist
 from clinbundles.data.split_rules import seeded_split
 
 
@@ -131,15 +130,6 @@ def test_signs_of_glob_in_folder_names_stand_for_themselves(write_manifest, real
     (tmp_path / "OCTA(ILM_OPL) [3mm]" / "1.bmp").touch()
     real_content["layout"] = {"files": {"image": "OCTA(ILM_OPL) [3mm]/{case}.bmp"}}
     assert len(datalist(write_manifest(real_content), tmp_path)) == 1
-
-
-def test_dataset_hash_is_of_the_contents_and_not_of_the_place(write_manifest, real_content, cohort, tmp_path):
-    path = write_manifest(real_content)
-    first = dataset_hash(datalist(path, cohort))
-    shutil.copytree(cohort, tmp_path / "copy")
-    assert dataset_hash(datalist(path, tmp_path / "copy")) == first
-    (tmp_path / "copy" / "label" / "P3_OS.png").write_bytes(b"corrected")
-    assert dataset_hash(datalist(path, tmp_path / "copy")) != first
 
 
 def test_rossa_is_divided_into_20_for_choosing_and_60_for_testing(real_data):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clinbundles.data import MissingDataError, SimulatedSetError, datalist, dataset_hash
+from clinbundles.data import MissingDataError, SimulatedSetError, datalist
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -35,10 +35,9 @@ def test_cases_are_generated_on_first_use_and_then_only_read(write_manifest, sim
 
 def test_same_seeds_give_the_same_bytes(write_manifest, simulated_content, tmp_path):
     path = write_manifest(simulated_content)
-    first = datalist(path, tmp_path / "a")
-    second = datalist(path, tmp_path / "b", workers=2)
+    datalist(path, tmp_path / "a")
+    datalist(path, tmp_path / "b", workers=2)
     assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
-    assert dataset_hash(first) == dataset_hash(second)
 
 
 def test_no_two_cases_are_alike(write_manifest, simulated_content, tmp_path):
