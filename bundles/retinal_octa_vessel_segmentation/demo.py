@@ -23,7 +23,7 @@ from PIL import Image
 from retinal_octa_vessel_segmentation.scanner.scanner_phantom import simulate_scanner_case
 
 BUNDLE_ROOT = Path(__file__).resolve().parent
-UNSEEN_SEED = 900001  # the sets of training, validation and test use 1000+, 2000+ and 3000+
+UNSEEN_SEED = 900001  # no data set uses seeds as high as this
 SEVERITY = 0.6
 EXPERIMENT = "retinal_octa_vessel_segmentation_demo"
 

@@ -70,7 +70,7 @@ class RasterizeVesselsd(MapTransform):
     Args:
         keys: the key of the graph.
         image_key, label_key: where coverage and label go.
-        background_key: a second graph, drawn alike and without label, if the sample has it.
+        background_key: a second graph, drawn alike and without label, if the sample has it; None draws none.
         pixel_mm: side of a pixel in mm; the image is cut to a multiple of 16 pixels.
         min_radius_mm, larger_radius_mm: see :func:`rasterize_window`.
     """
@@ -80,7 +80,7 @@ class RasterizeVesselsd(MapTransform):
         keys: KeysCollection = "graph",
         image_key: str = "image",
         label_key: str = "label",
-        background_key: str = "background",
+        background_key: str | None = "background",
         pixel_mm: float = TRAINING_PIXEL_MM,
         min_radius_mm: float = 0.0,
         larger_radius_mm: float = LARGER_VESSEL_RADIUS_MM,
