@@ -158,3 +158,47 @@ class RandPointSpreadd(_RandArtefactd):
 
     def apply(self, image: torch.Tensor, drawn: float) -> torch.Tensor:
         return blur_point_spread(image, drawn)
+
+
+class RandSpeckleGraind(_RandArtefactd):
+    """Multiplicative speckle with a grain: I exp(c g - c^2 / 2), cut to [0, 1]; g a correlated normal field.
+
+    Independent noise per pixel averages out over a wide vessel; a scanner's speckle has grains about as wide as the point
+    spread and leaves wide vessels mottled.
+
+    Args:
+        keys: images (C, H, W) in [0, 1].
+        contrast: range of c, about the standard deviation of the factor over its mean; (0, 0) switches off.
+        grain_mm: range of the full width at half maximum of a grain in mm.
+        pixel_mm: pixel size in mm (304 pixels on 3 mm: 0.00987).
+        prob, allow_missing_keys: as in MONAI.
+
+    Raises:
+        ValueError: if a range is not ordered and non-negative.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        contrast: Sequence[float] = (0.0, 0.5),
+        grain_mm: Sequence[float] = (0.008, 0.025),
+        pixel_mm: float = 3.0 / 304.0,
+        prob: float = 0.5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, prob, allow_missing_keys)
+        for name, (low, high) in (("contrast", contrast), ("grain_mm", grain_mm)):
+            if not 0 <= low <= high:
+                raise ValueError(f"{name} is {(low, high)}: it must be an ordered range, 0 or more")
+        self.contrast, self.grain_mm, self.pixel_mm = tuple(contrast), tuple(grain_mm), float(pixel_mm)
+
+    def draw(self, shape: torch.Size) -> torch.Tensor:
+        contrast = self.R.uniform(*self.contrast)
+        sigma = self.R.uniform(*self.grain_mm) / FWHM_PER_SIGMA / self.pixel_mm
+        field = blur_point_spread(torch.from_numpy(self.R.standard_normal((1, *shape)).astype(np.float32)), sigma)
+        field = (field - field.mean()) / field.std().clamp_min(1e-6)
+        return torch.exp(contrast * field - 0.5 * contrast**2)
+
+    def apply(self, image: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        return (image * drawn).clamp(0.0, 1.0)
