@@ -163,8 +163,8 @@ class RandPointSpreadd(_RandArtefactd):
 class RandSpeckleGraind(_RandArtefactd):
     """Multiplicative speckle with a grain: I exp(c g - c^2 / 2), cut to [0, 1]; g a correlated normal field.
 
-    Independent noise per pixel averages out over a wide vessel; a scanner's speckle has grains about as wide as the point
-    spread and leaves wide vessels mottled.
+    Independent noise per pixel averages out over a wide vessel; a scanner's speckle has grains about as wide as the
+    point spread and leaves wide vessels mottled.
 
     Args:
         keys: images (C, H, W) in [0, 1].
