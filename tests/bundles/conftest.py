@@ -266,7 +266,7 @@ def chain(
     chain.log["train"] = training.succeed()
     shutil.copytree(chain.trained, folder / "first training")
 
-    again = {**train, "output_dir": chain.trained, "epochs": 2, "resume": "true", "tracking": "mlflow"}
+    again = {**train, "output_dir": chain.trained, "epochs": 2, "resume": "True", "tracking": "mlflow"}
     resumed = run("resume", ["train"], again)
     chain.log["missing"] = missing.fail()
     evaluate = {**bundle.settings["evaluate"], **tracked, "dataset_dir": data, "ckpt": chain.weights}

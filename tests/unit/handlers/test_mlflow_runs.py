@@ -179,6 +179,6 @@ def test_a_killed_process_leaves_a_failed_run(store, experiment, tmp_path):
         assert process.stdout.readline().strip() == "ready"
         time.sleep(0.2)
         process.send_signal(number)
-        assert process.wait(timeout=60) != 0
+        assert process.wait(timeout=180) != 0
     _, runs = runs_of(store, experiment)
     assert [run.info.status for run in runs] == ["FAILED", "FAILED"]
