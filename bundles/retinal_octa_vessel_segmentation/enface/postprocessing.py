@@ -9,7 +9,7 @@ from monai.transforms import Activationsd, Compose, Invertd
 
 from retinal_octa_vessel_segmentation.enface.save_vessel_results import SaveImageVesselResultsd
 from retinal_octa_vessel_segmentation.enface.vessel_label_map import SMALLEST_OBJECT_MM2, VesselLabelMapd
-from retinal_octa_vessel_segmentation.measurement.measure_vessels import MeasureVesselsd
+from retinal_octa_vessel_segmentation.measurement.measure_vessels import FAZ_THRESHOLD, MeasureVesselsd
 
 
 def postprocessing(
@@ -18,6 +18,7 @@ def postprocessing(
     threshold: float = 0.5,
     larger_threshold: float = 0.5,
     smallest_object_mm2: float = SMALLEST_OBJECT_MM2,
+    faz_threshold: float = FAZ_THRESHOLD,
     measure: bool = True,
     overlay: bool = True,
 ) -> Compose:
@@ -33,6 +34,7 @@ def postprocessing(
         threshold: smallest probability of a vessel.
         larger_threshold: smallest probability of a larger vessel.
         smallest_object_mm2: area in mm2 below which an object is dropped.
+        faz_threshold: smallest probability of a vessel where the FAZ is outlined.
         measure: whether to measure biomarkers; needed for writing.
         overlay: whether to draw the figure.
 
@@ -52,7 +54,7 @@ def postprocessing(
         ),
     ]
     if measure:
-        steps.append(MeasureVesselsd())
+        steps.append(MeasureVesselsd(faz_threshold=faz_threshold))
     if output_dir is not None:
         steps.append(SaveImageVesselResultsd(output_dir=output_dir, overlay=overlay))
     return Compose(steps)

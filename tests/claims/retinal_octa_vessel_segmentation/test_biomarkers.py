@@ -24,16 +24,20 @@ from sklearn.metrics import roc_auc_score
 
 from retinal_octa_vessel_segmentation.evaluation.baseline_tuning import tune_on_validation
 from retinal_octa_vessel_segmentation.measurement.foveal_avascular_zone import foveal_avascular_zone
+from retinal_octa_vessel_segmentation.measurement.measure_vessels import FAZ_THRESHOLD
 from retinal_octa_vessel_segmentation.measurement.skeleton_graph import trace_skeleton, vessel_skeleton
 
 pytestmark = pytest.mark.claims
 PIXEL_MM = 3.0 / 304.0
 
 
-def biomarkers(mask: np.ndarray) -> dict[str, float]:
+def biomarkers(mask: np.ndarray, probability: np.ndarray | None = None) -> dict[str, float]:
+    """Density, skeleton density, and the area of the FAZ as inference outlines it (filters: from their mask)."""
+    vessels = mask if probability is None else probability
+    zone = foveal_avascular_zone(vessels, PIXEL_MM, threshold=FAZ_THRESHOLD)
     return {
         "area_density": float(mask.mean()),
-        "faz_area_mm2": float(foveal_avascular_zone(mask, PIXEL_MM).sum() * PIXEL_MM**2),
+        "faz_area_mm2": float(zone.sum() * PIXEL_MM**2),
         "skeleton_density": skeleton_density(mask),
     }
 
@@ -53,10 +57,12 @@ def measured() -> list[dict]:
     for case in cases:
         truth = json.loads(Path(case.entry["truth"]).read_text())
         real = biomarkers(case.truth[0]) | {"faz_area_mm2": truth["faz_area_mm2"]}
-        masks = {key: vessel_mask(predict(n, case.entry, case.image.shape)[0]) for key, n in networks.items()}
-        masks["frangi", 0] = frangi(case.image)
-        for (method, seed), mask in masks.items():
-            found = biomarkers(mask)
+        found_by = {}
+        for key, network in networks.items():
+            probability = predict(network, case.entry, case.image.shape)[0]
+            found_by[key] = biomarkers(vessel_mask(probability), probability)
+        found_by["frangi", 0] = biomarkers(frangi(case.image))
+        for (method, seed), found in found_by.items():
             rows += [
                 {
                     "method": method,
