@@ -77,6 +77,7 @@ def measured() -> list[dict]:
     return rows
 
 
+@pytest.mark.xfail(reason="does not hold: density follows the visibility of slow capillaries (docs/README.md)")
 def test_claim_6_biomarkers_follow_the_truth() -> None:
     table = pd.DataFrame(remembered("biomarkers", measured))
     summary = []

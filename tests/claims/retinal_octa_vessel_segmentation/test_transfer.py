@@ -101,6 +101,7 @@ def bars(rows: list[dict]):  # type: ignore[no-untyped-def]
     return draw
 
 
+@pytest.mark.xfail(reason="does not hold: the network is level with filters tuned on 20 labelled eyes (docs/README.md)")
 def test_claim_2_annotation_free_training_beats_tuned_classical_filters() -> None:
     rows = network_rows("ra", eyes=40) + network_rows("recipe", RECIPE, eyes=40)
     for name in BASELINES:
