@@ -174,7 +174,16 @@ def test_a_killed_process_leaves_a_failed_run(store, experiment, tmp_path):
     )
     signals = [signal.SIGTERM, signal.SIGINT]
     command = [sys.executable, str(program)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in signals]
+    processes = [
+        # a shell starts background jobs with SIGINT ignored, and children inherit that
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
+        for _ in signals
+    ]
     for process, number in zip(processes, signals, strict=True):
         assert process.stdout.readline().strip() == "ready"
         time.sleep(0.2)
