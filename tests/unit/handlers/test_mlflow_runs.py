@@ -172,19 +172,14 @@ def test_a_killed_process_leaves_a_failed_run(store, experiment, tmp_path):
         "    print('ready', flush=True)\n"
         "    time.sleep(120)\n"
     )
-    signals = [signal.SIGTERM, signal.SIGINT]
-    command = [sys.executable, str(program)]
-    processes = [
-        # a shell starts background jobs with SIGINT ignored, and children inherit that
-        subprocess.Popen(
-            command,
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = subprocess.Popen(
+            [sys.executable, str(program)],
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            # a shell starts background jobs with SIGINT ignored, and children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        for _ in signals
-    ]
-    for process, number in zip(processes, signals, strict=True):
         assert process.stdout.readline().strip() == "ready"
         time.sleep(0.2)
         process.send_signal(number)
