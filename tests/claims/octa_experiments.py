@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.inferers import SlidingWindowInferer
 from skimage.morphology import remove_small_objects
 from skimage.transform import resize
@@ -46,7 +46,7 @@ SMALLEST_OBJECT_PX = 10  # of the card, at 304 x 304; for the classical filters 
 
 K24 = {"additive_noise": 0.0, "point_spread": 0.0, "speckle_grain": 0.0, "motion_lines": 0.0}
 """The published augmentation alone: what train.yaml adds to it switched off."""
-RECIPE = {"additive_noise": 0.7, "point_spread": 0.8, "speckle_grain": 0.7, "motion_lines": 0.3}
+RECIPE = {name: ConfigParser.load_config_file(BUNDLE_ROOT / "configs" / "train.yaml")[name] for name in K24}
 """The shipped recipe: the published augmentation and what acquisition adds."""
 CLEAN = {"background": 0.0, "noise": 0.0, "gamma": 0.0, "resolution": [1.0, 1.0]}
 MENTEN = {
