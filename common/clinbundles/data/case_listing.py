@@ -86,6 +86,12 @@ def _cases_on_disk(manifest: Manifest, dataset_dir: str | os.PathLike[str] | Non
         values = found.get(case, {patterns.field_names[0]: case})
         entry: dict[str, Any] = {**values, "case": case, "patient": patient_of(case, values), **manifest.constants}
         for key, path in patterns.paths(root, values).items():
+            # by its name alone: links are the user's own arrangement, and annexed data sets consist of them
+            if not Path(os.path.normpath(path)).is_relative_to(root):
+                raise ManifestError(
+                    f"case {case!r} of {manifest.name} leads to a file outside the data folder {root}: correct the "
+                    f"splits or fields of {manifest.path.name}"
+                )
             if path.is_file():
                 entry[key] = str(path)
             elif key not in patterns.optional:

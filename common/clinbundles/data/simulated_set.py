@@ -130,6 +130,8 @@ def _seeds(manifest: Manifest, split: str) -> list[int]:
 
 def _simulator(target: str) -> Simulator:
     module_name, _, name = target.rpartition(".")
+    if not name.startswith("simulate"):  # a manifest is data: it must not be able to call anything else
+        raise SimulatedSetError(f"the simulator {target} is refused: the name of a simulator begins with 'simulate'")
     try:
         simulate = getattr(importlib.import_module(module_name), name, None)
     except ModuleNotFoundError as problem:

@@ -136,3 +136,22 @@ def test_rossa_is_divided_into_20_for_choosing_and_60_for_testing(real_data):
     parts = [datalist("rossa", real_data / "octa_enface" / "rossa", split) for split in ("choosing", "test")]
     assert [len(part) for part in parts] == [20, 60]
     assert not {case["case"] for case in parts[0]} & {case["case"] for case in parts[1]}
+
+
+@pytest.mark.parametrize("way", ["case", "field"])
+def test_manifest_cannot_lead_out_of_the_data_folder(write_manifest, real_content, cohort, way):
+    (cohort.parent / "secret.png").touch()
+    content = dict(real_content)
+    if way == "case":
+        content["layout"] = {"files": {"image": "image/{patient}.png"}}
+        content["splits"] = {"explicit": {"test": ["../../secret"]}}
+        (cohort / "image" / "P1.png").touch()
+    else:
+        content["layout"] = {
+            "files": {"image": "image/{patient}_OD.png", "label": "{patient}.png"},
+            "fields": {"patient": ".*"},
+            "constants": {},
+        }
+        content["layout"]["files"]["label"] = "../secret.png"
+    with pytest.raises(ManifestError, match=r"outside the data folder|must lie under the data folder"):
+        datalist(write_manifest(content), cohort, "test")

@@ -149,6 +149,7 @@ def test_damaged_case_is_named(write_manifest, simulated_content, tmp_path, dama
 @pytest.mark.parametrize(
     "simulator, message",
     [
+        ({"_target_": "os.system"}, "os.system is refused: the name of a simulator begins with 'simulate'"),
         ({"_target_": "toy_simulators.simulate_nothing"}, "toy_simulators has no function 'simulate_nothing'"),
         ({"_target_": "toy_simulatorz.simulate_noise"}, "cannot be imported"),
         ({"_target_": "toy_simulators.simulate_noise", "sise": 3}, "does not take the manifest's arguments.*'sise'"),
