@@ -10,7 +10,8 @@ from torch import nn
 class VesselLoss(nn.Module):
     """``dice * (1 - Dice) + bce * BCE + cldice * (1 - soft clDice)``, averaged over the two output channels.
 
-    Kreitner et al. 2024 use 0.5 and 0.5. Logits and labels are (B, 2, H, W).
+    Kreitner et al. 2024 use 0.5 and 0.5. Logits and labels are (B, 2, H, W). A channel of an image that is negative
+    throughout is unknown (a mask says nothing about the other class of vessels) and has no loss.
 
     Args:
         dice: weight of the soft Dice loss, pooled over the batch.
@@ -29,6 +30,14 @@ class VesselLoss(nn.Module):
         """Scalar loss."""
         if logits.shape != label.shape:
             raise ValueError(f"logits are {tuple(logits.shape)} but label is {tuple(label.shape)}: they must agree")
+        known = label.amin(dim=(2, 3)) >= 0  # (B, 2)
+        if known.all():
+            return self._loss(logits, label)
+        channels = [index for index in range(label.shape[1]) if known[:, index].any()]
+        losses = [self._loss(logits[known[:, c], c : c + 1], label[known[:, c], c : c + 1]) for c in channels]
+        return torch.stack(losses).mean() if losses else logits.sum() * 0.0
+
+    def _loss(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         dice, bce, cldice = self.weights
         loss = dice * self.dice(logits, label) + bce * self.bce(logits, label)
         if cldice > 0:

@@ -15,6 +15,7 @@ from monai.utils import TraceKeys
 
 from retinal_octa_vessel_segmentation.augmentation.resolution_loss import area_average_matrix, bilinear_matrix
 from retinal_octa_vessel_segmentation.enface.load_image_enface import pixel_size_mm
+from retinal_octa_vessel_segmentation.networks import TRAINING_PIXEL_MM
 
 
 def resample_image(image: torch.Tensor, size: Sequence[int], nearest: bool = False) -> torch.Tensor:
@@ -45,14 +46,16 @@ class ResampleToPixelSized(MapTransform, InvertibleTransform):
 
     Args:
         keys: MetaTensors with an affine in mm.
-        pixel_size_mm: the wanted size of a pixel, for both axes.
+        pixel_size_mm: the wanted size of a pixel, for both axes; default that of the training.
         allow_missing_keys: skip keys that a sample lacks.
 
     Raises:
         ValueError: the pixel size is not positive.
     """
 
-    def __init__(self, keys: KeysCollection, pixel_size_mm: float, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, pixel_size_mm: float = TRAINING_PIXEL_MM, allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         if not pixel_size_mm > 0:
             raise ValueError(f"pixel_size_mm is {pixel_size_mm}, expected a positive number of mm")
