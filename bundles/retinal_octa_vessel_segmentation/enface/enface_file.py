@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-import pydicom
 from PIL import Image
+
+from clinbundles.dicom import read_series
+from clinbundles.dicom.pixel_decoding import read_pixels
+from clinbundles.dicom.read_series import grey_values, series_headers
 
 GREY_TOLERANCE = 3  # levels of 255 between channels that JPEG leaves in a grey image
 OPT_B_SCANS = "1.2.840.10008.5.1.4.1.1.77.1.5.4"  # Ophthalmic Tomography Image Storage
@@ -29,8 +32,8 @@ class EnFaceFile:
         medical: whether the format's pixel size means the object (DICOM, NIfTI).
         affine: 4x4 world affine whose first two columns are the raster's rows and columns; None if there is none.
         eye: "OD" or "OS" if the metadata say so.
-        stored_axes: number of axes of the array in a NIfTI file.
-        file_format: "png", "tiff", "nifti", "dicom", ...
+        stored_axes: number of axes of the array in the file.
+        file_format: "png", "tiff", "nifti", "dicom" (one image), "dicom_volume", ...
         notes: remarks for the reader of the result.
     """
 
@@ -45,26 +48,31 @@ class EnFaceFile:
     notes: list[str] = field(default_factory=list)
 
 
-def read_enface_file(path: str | Path, projection_axis: int | None = None) -> EnFaceFile:
+def read_enface_file(path: str | Path | Sequence[str | Path], projection_axis: int | None = None) -> EnFaceFile:
     """Read PNG, BMP, TIFF, JPEG, NIfTI or DICOM.
 
     No axis is swapped against what a viewer shows: NIfTI's first axis runs along the columns (as ITK and 3D Slicer
     read it), so its array is transposed once here; its file on disk and the other formats then give the same raster.
 
     Args:
-        path: the file.
-        projection_axis: axis of a NIfTI volume along which the maximum is taken; None refuses volumes.
+        path: the file; several files are one DICOM series that makes a volume.
+        projection_axis: axis of a NIfTI or DICOM volume (columns, rows, slices) along which the maximum is taken;
+            None refuses volumes.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: colour, several frames, or a file that cannot be read; says which and what to do.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.name}: no such file")
+    files = [Path(path)] if isinstance(path, str | Path) else [Path(part) for part in path]
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file.name}: no such file")
+    if len(files) > 1:
+        return _read_dicom(files, projection_axis)
+    (path,) = files
     readers: dict[str, Callable[[], EnFaceFile]] = {
         "nifti": lambda: _read_nifti(path, projection_axis),
-        "dicom": lambda: _read_dicom(path),
+        "dicom": lambda: _read_dicom(files, projection_axis),
         "picture": lambda: _read_picture(path),
     }
     return readers[_kind_of(path)]()
@@ -172,11 +180,18 @@ def _read_nifti(path: Path, projection_axis: int | None) -> EnFaceFile:
     stored_axes = array.ndim
     if array.ndim == 2:
         array = array[..., None]
+    file = _projected(array, affine, path.name, projection_axis)
+    file.stored_axes, file.file_format = stored_axes, "nifti"
+    return file
+
+
+def _projected(array: np.ndarray, affine: np.ndarray, where: str, projection_axis: int | None) -> EnFaceFile:
+    """The en-face raster of a volume (columns, rows, ...), whose axes are those of its affine."""
     notes: list[str] = []
     if array.ndim != 3 or (min(array.shape) > 1 and projection_axis is None):
         shape = " x ".join(str(size) for size in array.shape)
         raise ValueError(
-            f"{path.name}: is a volume of {shape} voxels: give its en-face projection, or set projection_axis to "
+            f"{where}: is a volume of {shape} voxels: give its en-face projection, or set projection_axis to "
             "the axis (0, 1 or 2) that runs into the depth of the retina to take the maximum along it"
         )
     if projection_axis is not None and min(array.shape) > 1:
@@ -194,52 +209,55 @@ def _read_nifti(path: Path, projection_axis: int | None) -> EnFaceFile:
     spacing = np.linalg.norm(world[:3, :2], axis=0)
     known = bool(np.isfinite(spacing).all() and (spacing > 0).all())
     pixel_mm = (float(spacing[0]), float(spacing[1])) if known else None
+    return EnFaceFile(raster, _full_scale(raster), pixel_mm, medical=True, affine=world, notes=notes)
+
+
+def _read_dicom(files: Sequence[Path], projection_axis: int | None) -> EnFaceFile:
+    name = files[0].name
+    (header,) = series_headers(files[:1])
+    frames = int(header.get("NumberOfFrames", 1) or 1) * len(files)
+    if frames > 1 or str(header.get("SOPClassUID", "")) == OPT_B_SCANS:
+        if projection_axis is None:
+            raise ValueError(
+                f"{name}: DICOM with {frames} frames (OCT cross-sections or a volume), not one en-face image. Export "
+                "the en-face angiogram (Ophthalmic OCT En Face Image), or set projection_axis to the axis (0, 1 or 2) "
+                "that runs into the depth of the retina to take the maximum along it"
+            )
+        return _read_dicom_volume(files, header, projection_axis)
+    header, stored = read_pixels(files[0])
+    raster = grey_values(header, stored, name)[0]
     return EnFaceFile(
         raster,
-        _full_scale(raster),
-        pixel_mm,
+        _dicom_full_scale(header),
+        _dicom_pixel_mm(header),
         medical=True,
-        affine=world,
-        stored_axes=stored_axes,
-        file_format="nifti",
-        notes=notes,
+        eye=_dicom_eye(header),
+        file_format="dicom",
     )
 
 
-def _read_dicom(path: Path) -> EnFaceFile:
-    try:
-        header = pydicom.dcmread(path)
-        frames = int(header.get("NumberOfFrames", 1) or 1)
-        kind = str(header.get("SOPClassUID", ""))
-        if frames > 1 or kind == OPT_B_SCANS:
-            raise _MultiFrame(frames)
-        array = header.pixel_array
-    except _MultiFrame as found:
-        raise ValueError(
-            f"{path.name}: DICOM with {found.args[0]} frames (OCT cross-sections or a volume), not one en-face image. "
-            "Export the en-face angiogram (Ophthalmic OCT En Face Image), or project the slab to one image first"
-        ) from None
-    except Exception as error:  # nothing of the header goes into the message: it may name the patient
-        raise ValueError(
-            f"{path.name}: cannot be read as a DICOM image, is it damaged, or compressed in a way that needs another "
-            f"decoder? ({type(error).__name__})"
-        ) from None
-    photometric = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
-    if photometric.startswith("YBR"):
-        array = pydicom.pixels.convert_color_space(array, photometric, "RGB") if array.ndim == 3 else array
-    raster = grey_channel(array, path.name)
-    full_scale: float | None = None
-    if np.issubdtype(raster.dtype, np.integer):
-        signed = int(header.get("PixelRepresentation", 0)) == 1
-        full_scale = float(2 ** (int(header.get("BitsStored", 8)) - int(signed)) - 1)
-    if photometric == "MONOCHROME1":
-        raster = (full_scale if full_scale is not None else raster.max()) - raster
-    eye = {"R": "OD", "L": "OS"}.get(str(header.get("ImageLaterality", header.get("Laterality", ""))))
-    return EnFaceFile(raster, full_scale, _dicom_pixel_mm(header), medical=True, eye=eye, file_format="dicom")
+def _read_dicom_volume(files: Sequence[Path], header: Any, projection_axis: int) -> EnFaceFile:
+    volume = read_series(files)
+    name = files[0].name
+    known = bool(volume.meta["spacing_known"])
+    file = _projected(np.asarray(volume.as_tensor())[0], np.asarray(volume.affine), name, projection_axis)
+    file.stored_axes, file.file_format, file.eye = 3, "dicom_volume", _dicom_eye(header)
+    file.pixel_mm = file.pixel_mm if known else None
+    # rescaled values are no longer counts of the stored type
+    file.full_scale = _dicom_full_scale(header) if np.equal(np.mod(file.raster, 1), 0).all() else None
+    return file
 
 
-class _MultiFrame(Exception):
-    """Several frames in one DICOM file."""
+def _dicom_eye(header: Any) -> str | None:
+    return {"R": "OD", "L": "OS"}.get(str(header.get("ImageLaterality", header.get("Laterality", ""))))
+
+
+def _dicom_full_scale(header: Any) -> float | None:
+    """Largest stored value of an integer image."""
+    if "BitsStored" not in header:
+        return None
+    signed = int(header.get("PixelRepresentation", 0)) == 1
+    return float(2 ** (int(header.BitsStored) - int(signed)) - 1)
 
 
 def _dicom_pixel_mm(header: Any) -> tuple[float, float] | None:

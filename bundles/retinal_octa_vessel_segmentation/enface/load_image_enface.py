@@ -84,14 +84,15 @@ class LoadImageEnFaced(LoadImaged):
 
     Also called: en-face projection, OCT angiogram, C-scan. The raster is what a viewer shows: row 0 at the top, no axis
     swapped (MONAI's PIL reader swaps them). The pixel size comes from the file or from the field of view. A key that
-    already holds an image (MONAI Label, MONAI Deploy) is left to :class:`EnFaceImaged`.
+    may also hold the list of the files of a DICOM series; one that already holds an image (MONAI Label, MONAI Deploy)
+    is left to :class:`EnFaceImaged`.
 
     Args:
         keys: keys of the file names.
         fov_mm: height and width of the image on the retina in mm, or one number for both; used where neither the case
             (its entries ``spacing_mm`` or ``fov_mm``) nor, for ``None``, the file states it.
         eye: "OD" or "OS" where neither the case nor the file says so.
-        projection_axis: axis of a NIfTI volume along which the maximum is taken; ``None`` refuses volumes.
+        projection_axis: axis of a NIfTI or DICOM volume along which the maximum is taken; ``None`` refuses volumes.
         allow_missing_keys: skip keys that a case lacks.
 
     Raises:
@@ -115,13 +116,15 @@ class LoadImageEnFaced(LoadImaged):
         self.projection_axis = projection_axis
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
-        """Load every key that holds a path."""
+        """Load every key that holds a path or a list of paths."""
         sample = dict(data)
         for key in self.key_iterator(sample):
-            path = sample[key]
-            if not isinstance(path, (str, os.PathLike)):
+            given = sample[key]
+            paths = [given] if isinstance(given, (str, os.PathLike)) else given
+            if not isinstance(paths, (list, tuple)) or not all(isinstance(p, (str, os.PathLike)) for p in paths):
                 continue
-            file = read_enface_file(os.fspath(path), self.projection_axis)
+            path = os.fspath(paths[0])
+            file = read_enface_file([os.fspath(p) for p in paths], self.projection_axis)
             file.eye = file.eye or self.eye
             where = os.path.basename(path)
             image = enface_tensor(file, where, sample, self.fov_mm)

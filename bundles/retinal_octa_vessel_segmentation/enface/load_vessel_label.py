@@ -80,7 +80,8 @@ class LoadImageVesselLabeld(LoadImaged):
         allow_missing_keys: skip keys that a case lacks.
 
     Raises:
-        ValueError: ``channel`` or ``holds`` is none of these; a file with other values, or of another shape than the image.
+        ValueError: ``channel`` or ``holds`` is none of these; a file with other values, or of another shape than
+            the image.
     """
 
     def __init__(

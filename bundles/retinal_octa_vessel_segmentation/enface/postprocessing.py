@@ -21,6 +21,8 @@ def postprocessing(
     faz_threshold: float = FAZ_THRESHOLD,
     measure: bool = True,
     overlay: bool = True,
+    dicom_description: str | Path | None = None,
+    version: str = "",
 ) -> Compose:
     """Postprocessing of logits ``pred`` (2, h, w) at the training pixel size.
 
@@ -37,6 +39,8 @@ def postprocessing(
         faz_threshold: smallest probability of a vessel where the FAZ is outlined.
         measure: whether to measure biomarkers; needed for writing.
         overlay: whether to draw the figure.
+        dicom_description: the bundle's ``configs/dicom.yaml``, for results of DICOM images; None writes no DICOM.
+        version: of the bundle.
 
     Raises:
         ValueError: ``output_dir`` without ``measure``.
@@ -56,5 +60,9 @@ def postprocessing(
     if measure:
         steps.append(MeasureVesselsd(faz_threshold=faz_threshold))
     if output_dir is not None:
-        steps.append(SaveImageVesselResultsd(output_dir=output_dir, overlay=overlay))
+        steps.append(
+            SaveImageVesselResultsd(
+                output_dir=output_dir, overlay=overlay, dicom_description=dicom_description, version=version
+            )
+        )
     return Compose(steps)

@@ -14,6 +14,7 @@ from monai.transforms import SaveImaged
 from PIL import Image
 
 from clinbundles.data.atomic_file import atomic_path, write_json
+from clinbundles.dicom import SeriesError, read_dicom_description, write_segmentation
 from retinal_octa_vessel_segmentation.enface.load_image_enface import pixel_size_mm
 from retinal_octa_vessel_segmentation.enface.overlay_figure import CAPTION, overlay_figure, save_overlay_figure
 from retinal_octa_vessel_segmentation.enface.vessel_label_map import LARGER_VESSEL
@@ -69,8 +70,10 @@ class SaveImageVesselResultsd(SaveImaged):
     ``STUDY_vessels.png`` and ``STUDY_larger_vessels.png`` (masks, 0 and 255), ``STUDY_labels.png`` (0 background, 1
     capillary, 2 larger vessel), ``STUDY_faz.png``, ``STUDY_probability.tiff`` (any vessel, float32),
     ``STUDY_biomarkers.csv`` and ``.json`` (with units), ``STUDY_overlay.png``. A NIfTI input also gets
-    ``STUDY_labels.nii.gz``, ``STUDY_probability.nii.gz`` and ``STUDY_faz.nii.gz`` on its own grid. Hosts that write
-    results themselves leave this step out by its name and class.
+    ``STUDY_labels.nii.gz``, ``STUDY_probability.nii.gz`` and ``STUDY_faz.nii.gz`` on its own grid, and so does the
+    projection of a DICOM volume. A DICOM image gets ``STUDY_segmentation.dcm``, a DICOM segmentation of capillaries and
+    larger vessels that refers to it; where that is not possible (the image has no UIDs), a note says so. Hosts that
+    write results themselves leave this step out by its name and class.
 
     Args:
         output_dir: folder of the results.
@@ -78,6 +81,8 @@ class SaveImageVesselResultsd(SaveImaged):
         probability_key: probabilities (2, H, W).
         image_key: checked image (1, H, W) in [0, 1].
         overlay: whether to draw the figure (a third of a second per image).
+        dicom_description: the bundle's ``configs/dicom.yaml``; None writes no DICOM.
+        version: of the bundle, as the DICOM segmentation states it.
 
     Raises:
         KeyError: a sample that was not measured.
@@ -90,6 +95,8 @@ class SaveImageVesselResultsd(SaveImaged):
         probability_key: str = "probability",
         image_key: str = "enface",
         overlay: bool = True,
+        dicom_description: str | Path | None = None,
+        version: str = "",
     ) -> None:
         super().__init__(keys=label_key, output_dir=output_dir, print_log=False)
         self.output_dir = Path(output_dir).expanduser()
@@ -97,6 +104,8 @@ class SaveImageVesselResultsd(SaveImaged):
         self.probability_key = probability_key
         self.image_key = image_key
         self.overlay = overlay
+        self.dicom_description = dicom_description
+        self.version = version
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write one sample; adds ``files`` (name -> path)."""
@@ -123,14 +132,21 @@ class SaveImageVesselResultsd(SaveImaged):
             dpi = (MM_PER_INCH / pixel_mm[1], MM_PER_INCH / pixel_mm[0])
             Image.fromarray(labels.astype(np.uint8)).save(temporary, format="PNG", dpi=dpi)
         write_float_tiff(files["probability"], probability, pixel_mm)
-        if image.meta.get("file_format") == "nifti":
+        notes = [note for note in str(image.meta.get("notes", "")).splitlines() if note]
+        file_format = image.meta.get("file_format")
+        if file_format in ("nifti", "dicom_volume"):
             files.update(self._write_nifti(folder, stem, image, labels, probability, biomarkers))
+        if file_format == "dicom" and self.dicom_description is not None:
+            try:
+                files["segmentation"] = self._write_dicom(folder / f"{stem}_segmentation.dcm", image, labels)
+            except SeriesError as error:  # the other results are as good without it
+                notes.append(f"no DICOM segmentation: {error}")
         if self.overlay:
             self._write_overlay(files["overlay"], stem, image, labels, sample)
         else:
             del files["overlay"]
         write_biomarker_csv(files["biomarkers_csv"], biomarkers)
-        write_json(files["biomarkers_json"], self._report(stem, image, sample, files))
+        write_json(files["biomarkers_json"], self._report(stem, notes, sample, files))
         sample["files"] = {name: str(path) for name, path in files.items()}
         return sample
 
@@ -164,6 +180,14 @@ class SaveImageVesselResultsd(SaveImaged):
             write_nifti(files[f"{name}_nifti"], values, affine, axes)
         return files
 
+    def _write_dicom(self, path: Path, image: MetaTensor, labels: np.ndarray) -> Path:
+        about = read_dicom_description(str(self.dicom_description))
+        source = str(image.meta["filename_or_obj"])
+        # rows and columns of the raster are DICOM's; the grid of a series counts columns first
+        return write_segmentation(
+            path, labels.T[..., None], [source], about.segments, about.algorithm(self.version), "Retinal vessels"
+        )
+
     def _write_overlay(
         self, path: Path, stem: str, image: MetaTensor, labels: np.ndarray, sample: Mapping[Hashable, Any]
     ) -> None:
@@ -178,7 +202,7 @@ class SaveImageVesselResultsd(SaveImaged):
 
     @staticmethod
     def _report(
-        stem: str, image: MetaTensor, sample: Mapping[Hashable, Any], files: Mapping[str, Path]
+        stem: str, notes: list[str], sample: Mapping[Hashable, Any], files: Mapping[str, Path]
     ) -> dict[str, Any]:
         row = sample[RESULTS_KEY]
         about = ("file", "eye", "layer", "fov_height_mm", "fov_width_mm", "pixel_height_mm", "pixel_width_mm")
@@ -193,7 +217,7 @@ class SaveImageVesselResultsd(SaveImaged):
                 "score": float(quality.score),
                 "numbers": {name: float(value) for name, value in quality.numbers.items()},
             },
-            "notes": [note for note in str(image.meta.get("notes", "")).splitlines() if note],
+            "notes": notes,
             "files": {name: path.name for name, path in files.items()},
             "biomarkers": sample[BIOMARKERS_KEY].rows(),
         }

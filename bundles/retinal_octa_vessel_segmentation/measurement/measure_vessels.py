@@ -15,10 +15,14 @@ from retinal_octa_vessel_segmentation.enface.vessel_label_map import LARGER_VESS
 from retinal_octa_vessel_segmentation.measurement.biomarkers import Biomarkers, measure_biomarkers
 from retinal_octa_vessel_segmentation.measurement.foveal_avascular_zone import foveal_avascular_zone
 from retinal_octa_vessel_segmentation.measurement.quality_gate import QualityReport, assess_quality
+from retinal_octa_vessel_segmentation.measurement.radius_classes import ALL_RADII
 
 FAZ_THRESHOLD = 0.25
 """Least bias of the FAZ area (+2 %) on the validation eyes of the scanner phantom; 0.5 gives +34 %."""
 BIOMARKERS_KEY, QUALITY_KEY, RESULTS_KEY = "biomarkers", "quality", "results"
+MEASUREMENTS_KEY = "measurements"
+WHOLE_REGION = "whole"
+_UCUM = {"count": "{count}"}  # the other units of the table are UCUM's own
 
 
 def results_row(image: MetaTensor, biomarkers: Biomarkers, quality: QualityReport) -> dict[str, Any]:
@@ -41,8 +45,21 @@ def results_row(image: MetaTensor, biomarkers: Biomarkers, quality: QualityRepor
     }
 
 
+def report_measurements(biomarkers: Biomarkers) -> list[dict[str, Any]]:
+    """The biomarkers as hosts put them into reports: name, value, unit (UCUM), and region unless it is the image."""
+    measurements = []
+    for row in biomarkers.table:
+        name = row.name if row.radius_class == ALL_RADII else f"{row.name}, {row.radius_class}"
+        measurement = {"name": name, "value": row.value, "unit": _UCUM.get(row.unit, row.unit)}
+        if row.region != WHOLE_REGION:
+            measurement["region"] = row.region
+        measurements.append(measurement)
+    return measurements
+
+
 class MeasureVesselsd(Transform):
-    """Measure a label map: adds ``biomarkers``, ``quality`` and ``results`` (one flat row) to the sample.
+    """Measure a label map: adds ``biomarkers``, ``quality``, ``results`` (one flat row) and ``measurements`` (for
+    reports) to the sample.
 
     A sample without the image on the input grid (a host that brings its own) is left as it is.
 
@@ -82,4 +99,5 @@ class MeasureVesselsd(Transform):
         sample[BIOMARKERS_KEY] = biomarkers
         sample[QUALITY_KEY] = quality
         sample[RESULTS_KEY] = results_row(image, biomarkers, quality)
+        sample[MEASUREMENTS_KEY] = report_measurements(biomarkers)
         return sample

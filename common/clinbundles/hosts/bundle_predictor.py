@@ -88,8 +88,11 @@ class BundlePredictor:
         Returns:
             The postprocessed sample; ``pred`` is the result.
         """
-        several = not isinstance(image, (str, os.PathLike))
-        paths = [os.fspath(path) for path in image] if several else os.fspath(image)
+        paths: str | list[str]
+        if isinstance(image, (str, os.PathLike)):
+            paths = os.fspath(image)
+        else:
+            paths = [os.fspath(path) for path in image]
         sample = self.preprocessing({**case, "image": paths})
         batch = list_data_collate([{"image": sample["image"]}])["image"].to(self.device)
         with torch.no_grad():
@@ -112,7 +115,8 @@ def load_network(network: torch.nn.Module, weights: str | os.PathLike[str], devi
         device: where the network goes.
 
     Raises:
-        BundleError: no such file, a file that is damaged or holds other objects than tensors, weights of another network.
+        BundleError: no such file, a file that is damaged or holds other objects than tensors, weights of
+            another network.
     """
     path = Path(weights)
     if not path.is_file():

@@ -12,7 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from clinbundles.dicom.dicom_description import (
+    LONGEST_LABEL,
+    Algorithm,
+    CodedTerm,
+    DicomDescription,
+    Segment,
+    read_dicom_description,
+)
 
 if TYPE_CHECKING:
     from clinbundles.hosts.bundle_predictor import BundlePredictor
@@ -21,6 +28,8 @@ KINDS = ("label_map", "classification", "files")
 NOTICE = "Research use only: the network was trained on simulated data."
 _METADATA = Path("configs", "metadata.json")
 _DICOM = Path("configs", "dicom.yaml")
+_STRUCTURE = CodedTerm("SCT", "123037004", "Anatomical structure")  # for labels that a bundle does not code
+_ARTIFICIAL_INTELLIGENCE = CodedTerm("DCM", "123110", "Artificial Intelligence")
 _NAME = re.compile(r"[A-Za-z]\w*")
 
 
@@ -78,7 +87,7 @@ class HostedBundle:
 
     @property
     def kind(self) -> str:
-        """What the result ``pred`` is: "label_map", "classification" (named probabilities) or "files" (other images)."""
+        """What the result is: "label_map", "classification" (named probabilities) or "files" (other images)."""
         result = self._result
         if result.get("type") == "probabilities":
             return "classification"
@@ -104,20 +113,30 @@ class HostedBundle:
         return self.root / "models" / "model.pt"
 
     @cached_property
-    def dicom(self) -> dict[str, Any]:
-        """Content of configs/dicom.yaml: rules for series, coded segments; empty if the bundle has none."""
+    def dicom(self) -> DicomDescription:
+        """What configs/dicom.yaml says: rules for series, coded segments; nothing if the bundle has none."""
         path = self.root / _DICOM
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
+        return read_dicom_description(path) if path.is_file() else DicomDescription()
 
     @property
     def series_rules(self) -> dict[str, str]:
         """DICOM attribute to regular expression: which series the bundle takes; empty: any."""
-        return dict(self.dicom.get("series") or {})
+        return self.dicom.series
 
     @property
-    def segments(self) -> dict[int, dict[str, Any]]:
-        """Coded description of each label for DICOM SEG; labels without one get their name alone."""
-        return {int(number): segment for number, segment in (self.dicom.get("segments") or {}).items()}
+    def segments(self) -> dict[int, Segment]:
+        """Every label as the bundle codes it for DICOM SEG; one without a code is a structure of its name."""
+        named = {
+            number: Segment(name[:LONGEST_LABEL], _STRUCTURE, _STRUCTURE) for number, name in self.label_names.items()
+        }
+        return dict(sorted({**named, **self.dicom.segments}.items()))
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The bundle as DICOM names an algorithm."""
+        if self.dicom.algorithm_name is None:
+            return Algorithm(self.name[:LONGEST_LABEL], self.version, _ARTIFICIAL_INTELLIGENCE)
+        return self.dicom.algorithm(self.version)
 
     def config(self, name: str) -> Path:
         """A config file: YAML in the source tree, JSON in a packaged bundle.
@@ -185,7 +204,8 @@ def find_bundle(name_or_folder: str | os.PathLike[str]) -> HostedBundle:
     close = difflib.get_close_matches(Path(text).name, known, n=1)
     hint = f"Did you mean {close[0]}? " if close else ""
     raise BundleError(
-        f"there is no bundle {text!r}. {hint}Give the folder of a bundle or one of: {', '.join(known) or 'none installed'}"
+        f"there is no bundle {text!r}. {hint}"
+        f"Give the folder of a bundle or one of: {', '.join(known) or 'none installed'}"
     )
 
 

@@ -34,8 +34,9 @@ def test_folder_without_metadata_is_no_bundle(tmp_path):
 def test_broken_metadata_are_named(tmp_path):
     root = make_toy_bundle("toy_volume_labels", tmp_path)
     (root / "configs" / "metadata.json").write_text("{")
+    bundle = HostedBundle(root)
     with pytest.raises(BundleError, match=r"toy_volume_labels.*metadata\.json must be JSON"):
-        HostedBundle(root).metadata
+        _ = bundle.metadata
 
 
 def test_unknown_setting_is_refused_with_the_one_that_was_meant(tmp_path):
