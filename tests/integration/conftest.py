@@ -1,22 +1,18 @@
-"""What the tests of the hosts share: toy bundles, every real bundle with an image of its own, and the table of hosts."""
+"""What the tests of the hosts share: every real bundle, the toy bundles, and the table of hosts."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+from bundle_images import BUNDLES, ROOT
 from toy_bundles import KINDS, make_toy_bundle
 
-from clinbundles.data import datalist
 from clinbundles.hosts.hosted_bundle import HostedBundle
 
-ROOT = Path(__file__).resolve().parents[2]
-BUNDLES = sorted(file.parent.parent.name for file in (ROOT / "bundles").glob("*/configs/metadata.json"))
 TABLE_FOLDER = Path(os.environ.get("CLINBUNDLES_CONFORMITY", ROOT / ".nox" / "conformity"))
 
 _outcomes: dict[tuple[str, str, str], str] = {}
@@ -69,25 +65,3 @@ def hosted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param in BUNDLES:
         return HostedBundle(ROOT / "bundles" / request.param)
     return HostedBundle(make_toy_bundle(request.param, tmp_path_factory.mktemp("toys")))
-
-
-def bundle_settings(name: str) -> dict:
-    """The settings of tests/bundles/NAME/conformity.yaml, manifests with their folder."""
-    folder = ROOT / "tests" / "bundles" / name
-    settings = yaml.safe_load((folder / "conformity.yaml").read_text(encoding="utf-8"))
-    for part in ("train", "inference_input"):
-        for key, value in settings[part].items():
-            if value in settings["manifests"]:
-                settings[part][key] = str(folder / value)
-    return settings
-
-
-def bundle_images(name: str, folder: Path, simulated: Path) -> list[Path]:
-    """Small simulated images for inference with a real bundle, copied into ``folder``."""
-    chosen = bundle_settings(name)["inference_input"]
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for case in datalist(chosen["manifest"], simulated, chosen["split"], progress=False):
-        source = Path(case[chosen["key"]])
-        paths.append(Path(shutil.copy(source, folder / f"case_{case['case']}{''.join(source.suffixes)}")))
-    return paths

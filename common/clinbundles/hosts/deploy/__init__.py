@@ -1,0 +1,1 @@
+"""MONAI Deploy: a folder of DICOM in, DICOM results out, for any bundle."""
