@@ -132,3 +132,19 @@ def test_results_of_other_settings_weights_inputs_or_tables_are_never_mixed(tmp_
     (data / "a.png").write_bytes(b"another image of the same name")
     with pytest.raises(ValueError, match="the input file differs"):
         len(studies(data, tmp_path / "out", settings={"threshold": 0.5}, settings_files=files))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 7])
+def test_processes_share_a_folder_without_gap_or_overlap_whatever_is_finished(tmp_path, processes):
+    data = folder_of(tmp_path / "in", *(f"{number}.png" for number in range(5)))
+    earlier = studies(data, tmp_path / "out", share=(1, 2))  # an interrupted run with another number of processes
+    earlier.finish(earlier[0], {})
+    shares = [studies(data, tmp_path / "out", share=(process, processes)) for process in range(processes)]
+    assert [len(share.cases) for share in shares] == [5] * processes
+    shares[0].finish(shares[0][0], {})  # what one finishes moves nothing to another
+    assert sorted(case["study"] for share in shares for case in share) == ["0", "2", "3", "4"]
+
+
+def test_a_share_that_cannot_be_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"share is \[2, 2\]: expected a process from 0 to 1"):
+        studies(tmp_path, tmp_path / "out", share=(2, 2))

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from clinbundles.data.atomic_file import write_json
+from clinbundles.data.dicom_studies import DICOM_ENDINGS, StudyFiles, files_digest, studies_of
+from clinbundles.dicom.series_listing import is_dicom
 
 STUDY_TABLE = "studies.csv"
 RECORD_NAME = "done.json"
@@ -32,6 +34,13 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     except FileNotFoundError:
         return "missing"
     return digest.hexdigest()
+
+
+def study_digest(image: str | os.PathLike[str] | Sequence[str]) -> str:
+    """As :func:`file_digest`; of several files (a DICOM series) one for all, whatever their order and names."""
+    if isinstance(image, str | os.PathLike):
+        return file_digest(image)
+    return files_digest(file_digest(file) for file in image)
 
 
 def _numbers(text: str, where: str) -> list[float]:
@@ -65,11 +74,17 @@ class StudyFolder(Sequence[dict[str, Any]]):
         case_keys: the columns that ``studies.csv`` may have besides ``file``.
         image_key: key of the input path in each case.
         recursive: whether folders below ``dataset_dir`` are searched.
+        dicom_series: whether the files of a DICOM series are one study, whatever their names; its image is then the
+            sorted list of its files. A series is named after the folder that holds it alone, else after its first
+            file; ``studies.csv`` may name that folder or any of its files. Links out of the folder are left out.
         overwrite: redo studies that were finished with other settings instead of refusing.
+        share: number of this process, from 0, and number of processes that divide the folder among themselves. A
+            study belongs to one process whatever is finished, so none is done twice; after an interruption the number
+            of processes may be another one.
 
     Raises:
         FileNotFoundError: ``dataset_dir`` does not exist or holds no study.
-        ValueError: a table that cannot be understood; results of other settings in ``output_dir``.
+        ValueError: a table that cannot be understood; results of other settings in ``output_dir``; a wrong ``share``.
     """
 
     def __init__(
@@ -83,15 +98,22 @@ class StudyFolder(Sequence[dict[str, Any]]):
         case_keys: Iterable[str] = (),
         image_key: str = "image",
         recursive: bool = True,
+        dicom_series: bool = False,
         overwrite: bool = False,
+        share: Sequence[int] = (0, 1),
     ) -> None:
+        process, processes = share
+        if not 0 <= process < processes:
+            raise ValueError(f"share is [{process}, {processes}]: expected a process from 0 to {processes - 1}")
         self.dataset_dir = Path(dataset_dir).expanduser()
         self.output_dir = Path(output_dir).expanduser()
         self.extensions = tuple(extension.lower() for extension in extensions)
         self.case_keys = tuple(case_keys)
         self.image_key = image_key
         self.recursive = recursive
+        self.dicom_series = dicom_series
         self.overwrite = overwrite
+        self.share = (process, processes)
         self._settings = dict(settings or {})
         self._settings_files = dict(settings_files or {})
         self._all_settings: dict[str, Any] | None = None
@@ -122,12 +144,14 @@ class StudyFolder(Sequence[dict[str, Any]]):
 
     @property
     def pending(self) -> list[dict[str, Any]]:
-        """The studies that have no finished result yet."""
+        """The studies of this process that have no finished result yet."""
         if self._pending is None:
-            self._pending = [case for case in self.cases if not self._is_finished(case)]
-            finished = len(self.cases) - len(self._pending)
+            process, processes = self.share
+            mine = self.cases[process::processes]
+            self._pending = [case for case in mine if not self._is_finished(case)]
+            finished = len(mine) - len(self._pending)
             if finished:
-                logger.info("%d of %d studies are finished already in %s", finished, len(self.cases), self.output_dir)
+                logger.info("%d of %d studies are finished already in %s", finished, len(mine), self.output_dir)
         return self._pending
 
     def study_dir(self, study: str) -> Path:
@@ -147,7 +171,7 @@ class StudyFolder(Sequence[dict[str, Any]]):
         path = self.record_path(case["study"])
         record = {
             "study": case["study"],
-            "input": file_digest(case[self.image_key]),
+            "input": study_digest(case[self.image_key]),
             "case": {key: case[key] for key in self.case_keys if key in case},
             "settings": self.settings,
             "results": dict(results),
@@ -175,17 +199,20 @@ class StudyFolder(Sequence[dict[str, Any]]):
                     "studies by the next run; choose another output_dir"
                 )
             files = self._find_files(root)
-        if not files:
+        studies = studies_of(files, root) if self.dicom_series else [StudyFiles((file,), file) for file in files]
+        if not studies:
             raise FileNotFoundError(
                 f"dataset_dir '{self.dataset_dir}' holds no study: no file ends in "
                 f"{', '.join(extension or 'nothing (DICOM)' for extension in self.extensions)}"
             )
         table = self._read_table(root)
-        names = self._study_names(root, files)
+        names = self._study_names(root, studies)
         cases = []
-        for file, name in zip(files, names, strict=True):
-            row = table.pop(file.relative_to(root).as_posix(), {})
-            cases.append({self.image_key: str(file), "study": name, **row})
+        for study, name in zip(studies, names, strict=True):
+            listed = [path.relative_to(root).as_posix() for path in dict.fromkeys((study.place, *study.files))]
+            row = next((table.pop(path) for path in listed if path in table), {})
+            image = [str(file) for file in study.files] if study.is_series else str(study.place)
+            cases.append({self.image_key: image, "study": name, **row})
         if table and self.dataset_dir.is_dir():
             raise ValueError(f"{root / STUDY_TABLE} names files that are not there: {', '.join(sorted(table)[:5])}")
         return cases
@@ -205,17 +232,20 @@ class StudyFolder(Sequence[dict[str, Any]]):
         name = file.name.lower()
         if any(extension and name.endswith(extension) for extension in self.extensions):
             return True
-        if "" in self.extensions and not file.suffix.strip(".0123456789"):  # DICOM names such as IM0001 or 1.2.840.1
-            with file.open("rb") as content:
-                return content.read(132)[128:] == b"DICM"
-        return False
+        # DICOM names are often IM0001 or 1.2.840.1
+        may_be_dicom = self.dicom_series or ("" in self.extensions and not file.suffix.strip(".0123456789"))
+        return may_be_dicom and file.is_file() and is_dicom(file)
 
     def _without_extension(self, name: str) -> str:
-        endings = [extension for extension in self.extensions if extension and name.lower().endswith(extension)]
+        known = (*self.extensions, *(DICOM_ENDINGS if self.dicom_series else ()))
+        endings = [extension for extension in known if extension and name.lower().endswith(extension)]
         return name[: -len(max(endings, key=len))] if endings else name
 
-    def _study_names(self, root: Path, files: list[Path]) -> list[str]:
-        relative = [file.relative_to(root) for file in files]
+    def _study_names(self, root: Path, studies: Sequence[StudyFiles]) -> list[str]:
+        # a series that fills the whole data folder is called as that folder
+        relative = [
+            Path(root.resolve().name) if study.place == root else study.place.relative_to(root) for study in studies
+        ]
         names = [(path.parent / (self._without_extension(path.name) or path.name)).as_posix() for path in relative]
         twins = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
         # a.png beside a.tif: keep the ending in the name, so that no result overwrites another
@@ -261,7 +291,7 @@ class StudyFolder(Sequence[dict[str, Any]]):
         now = {**self.settings, **{key: case[key] for key in self.case_keys if key in case}}
         before = {**record.get("settings", {}), **record.get("case", {})}
         changed = sorted(key for key in now.keys() | before.keys() if now.get(key) != before.get(key))
-        if not changed and record.get("input") != file_digest(case[self.image_key]):
+        if not changed and record.get("input") != study_digest(case[self.image_key]):
             changed = ["the input file"]
         if changed and not self.overwrite:
             what = changed[0]

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Events
+import torch.distributed
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 from monai.transforms import Compose
@@ -30,6 +31,9 @@ class StudyEvaluator(SupervisedEvaluator):
     so that an interrupted run can go on. Only names and errors are kept, so the memory does not grow with the folder.
 
     Handlers see a failed study as an iteration with an empty output.
+
+    With several processes (torchrun), each does its share of ``studies``; at the end process 0 gets the failures and
+    counts of all, before any other handler of that event, and alone reports them.
 
     Args:
         device: where the network runs.
@@ -62,7 +66,7 @@ class StudyEvaluator(SupervisedEvaluator):
             network=network,
             inferer=inferer,
             postprocessing=postprocessing,
-            val_handlers=val_handlers,
+            val_handlers=[_FailuresToProcess0(), *(val_handlers or ())],
             amp=amp,
             **optional,
         )
@@ -80,13 +84,18 @@ class StudyEvaluator(SupervisedEvaluator):
             if self.studies is None or not self.studies.cases:
                 raise ValueError("there is no study to do: the list of cases is empty")
             logger.info("all %d studies are finished already: nothing to do", len(self.studies.cases))
-            self.fire_event(Events.STARTED)
-            self.fire_event(Events.COMPLETED)  # the tables are written all the same
+            self._count()
+            for event in (Events.STARTED, Events.EPOCH_COMPLETED, Events.COMPLETED):
+                self.fire_event(event)  # the tables are written all the same, also those of other processes' studies
             return
         super().run(global_epoch)
 
     def exit_if_failed(self) -> None:
-        """End the process with exit code 3 if any study failed; for ``finalize``, after all handlers have closed."""
+        """End the process with exit code 3 if any study failed; for ``finalize``, after all handlers have closed.
+
+        Of several processes only number 0 ends so, when all have done their share: torchrun stops the others as soon
+        as one fails. torchrun itself then ends with exit code 1, and names process 0 and its exit code 3.
+        """
         if self.state.failures:
             sys.exit(FAILED_STUDIES_EXIT_CODE)
 
@@ -128,3 +137,30 @@ class StudyEvaluator(SupervisedEvaluator):
     def _count(self) -> None:  # as metrics, so that MLflow gets them with the others
         self.state.metrics["completed_studies"] = self.state.completed
         self.state.metrics["failed_studies"] = len(self.state.failures)
+
+
+class _FailuresToProcess0:
+    """First handler of a :class:`StudyEvaluator`: whoever reports after it, reports on all processes."""
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, gather_failures)
+
+
+def gather_failures(engine: StudyEvaluator) -> None:
+    """Give process 0 the failures, in the order of the folder, and counts of all processes; the others keep none.
+
+    Waits until the slowest process is done. Does nothing when there is one process.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    first = torch.distributed.get_rank() == 0
+    gathered: list[Any] | None = [None] * torch.distributed.get_world_size() if first else None
+    torch.distributed.gather_object((engine.state.failures, engine.state.completed), gathered)
+    engine.state.failures = [failure for failures, _ in gathered or () for failure in failures]
+    if gathered is None:
+        return
+    engine.state.completed = sum(completed for _, completed in gathered)
+    if engine.studies is not None:
+        order = {case["study"]: number for number, case in enumerate(engine.studies.cases)}
+        engine.state.failures.sort(key=lambda failure: order[failure.study])
+    engine._count()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch.distributed
 from ignite.engine import Engine, Events
 
 from clinbundles.data.atomic_file import atomic_path
@@ -20,7 +21,8 @@ class StudySummary:
 
     ``table_name`` has one row per finished study, also of earlier, interrupted runs, in the order of the folder;
     ``failures.csv`` has one row per study that failed in this run (study, stage, error) and is absent if none did.
-    Records are read one by one, so a large folder needs no more memory than a small one.
+    Records are read one by one, so a large folder needs no more memory than a small one. Of several processes number 0
+    writes, for all of them.
 
     Args:
         studies: the folder; its records hold the rows.
@@ -47,6 +49,8 @@ class StudySummary:
 
     def __call__(self, engine: Engine) -> None:
         """Write both tables and print where they are."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+            return
         failures = list(getattr(engine.state, "failures", []))
         table = self.studies.output_dir / self.table_name
         finished = self.write_table(table)
