@@ -1,7 +1,8 @@
 """Everything a person does with the project, as commands: `nox -l` lists them, `nox -s NAME -- ARGUMENTS` runs one.
 
-All sessions share one environment in .nox/project, so that only the first of them downloads PyTorch. It is brought
-up to date when pyproject.toml changes; delete the folder to start afresh.
+Sessions share environments: .nox/project for nearly all, .nox/label and .nox/deploy for MONAI Label and MONAI Deploy,
+which need opposite major versions of pydicom. Each is made when it is first needed and brought up to date when
+pyproject.toml changes; delete its folder to start afresh.
 """
 
 from __future__ import annotations
@@ -18,14 +19,20 @@ ROOT = Path(__file__).resolve().parent
 BUNDLES = sorted(file.parent.parent.name for file in (ROOT / "bundles").glob("*/configs/metadata.json"))
 
 nox.needs_version = ">=2024.4.15"
-nox.options.sessions = ["lint", "tests"]
+nox.options.sessions = ["lint", "tests", "label_tests", "deploy_tests", "conformity"]
+
+ENVIRONMENTS = {  # environment -> extras of pyproject.toml
+    "project": ("dev", "federated", "onnx"),
+    "label": ("dev", "label"),
+    "deploy": ("dev", "deploy"),
+}
 
 
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
     """See a bundle at work on a simulated patient: demo [-- BUNDLE] [--input FOLDER] [--output FOLDER] ..."""
     names, rest = bundles_and_rest(session)
-    python = project_python(session)
+    python = environment_python(session, "project")
     if not (names or BUNDLES):
         session.error("bundles/ holds no bundle yet")
     for name in names or BUNDLES[:1]:
@@ -37,7 +44,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests: tests [-- BUNDLE ...] [pytest arguments]"""
     names, rest = bundles_and_rest(session)
-    run(session, project_python(session), "-m", "pytest", *selection(names), *rest)
+    run(session, environment_python(session, "project"), "-m", "pytest", *selection(names), *rest)
 
 
 @nox.session(venv_backend="none")
@@ -47,7 +54,7 @@ def lint(session: nox.Session) -> None:
     if rest:
         session.error(f"lint takes names of bundles, not {' '.join(rest)}")
     folders = [f"bundles/{name}" for name in names]
-    python = project_python(session)
+    python = environment_python(session, "project")
     run(session, python, "-m", "ruff", "check", *folders)
     run(session, python, "-m", "ruff", "format", "--check", *folders)
     run(session, python, "-m", "mypy", *folders)
@@ -57,14 +64,14 @@ def lint(session: nox.Session) -> None:
 def claims(session: nox.Session) -> None:
     """Repeat the papers' claims, minutes to hours: claims [-- BUNDLE ...] [pytest arguments]"""
     names, rest = bundles_and_rest(session)
-    run(session, project_python(session), "-m", "pytest", "tests/claims", "-s", *selection(names), *rest)
+    run(session, environment_python(session, "project"), "-m", "pytest", "tests/claims", "-s", *selection(names), *rest)
 
 
 @nox.session(venv_backend="none", default=False)
 def benchmarks(session: nox.Session) -> None:
     """Measure speeds with pytest-benchmark: benchmarks [-- BUNDLE ...] [pytest arguments]"""
     names, rest = bundles_and_rest(session)
-    run(session, project_python(session), "-m", "pytest", "tests/benchmarks", *selection(names), *rest)
+    run(session, environment_python(session, "project"), "-m", "pytest", "tests/benchmarks", *selection(names), *rest)
 
 
 @nox.session(venv_backend="none", default=False)
@@ -73,7 +80,7 @@ def train(session: nox.Session) -> None:
     names, rest = bundles_and_rest(session)
     if not names:
         session.error(f"say which bundle: nox -s train -- NAME, with NAME of: {', '.join(BUNDLES)}")
-    python = project_python(session)
+    python = environment_python(session, "project")
     for name in names:
         folder = ROOT / "bundles" / name
         tracking = [] if "--tracking" in rest else ["--tracking", "mlflow"]
@@ -81,6 +88,62 @@ def train(session: nox.Session) -> None:
         command = ["-m", "monai.bundle", "run", "--bundle_root", str(folder), "--config_file", config]
         with session.chdir(session.invoked_from):
             run(session, python, *command, *tracking, *rest)
+
+
+@nox.session(venv_backend="none", default=False)
+def label(session: nox.Session) -> None:
+    """Start a MONAI Label server: label -- BUNDLE ... --studies FOLDER [--port 8000] ... (--help: all options)"""
+    host(session, "label", "clinbundles.hosts.label")
+
+
+@nox.session(venv_backend="none")
+def label_tests(session: nox.Session) -> None:
+    """Test the bundles in a real MONAI Label server: label_tests [-- BUNDLE ...] [pytest arguments]"""
+    host_tests(session, "label")
+
+
+@nox.session(venv_backend="none", default=False)
+def deploy(session: nox.Session) -> None:
+    """Run a bundle on DICOM with MONAI Deploy: deploy -- BUNDLE --input FOLDER --output FOLDER ... (--help)"""
+    host(session, "deploy", "clinbundles.hosts.deploy")
+
+
+@nox.session(venv_backend="none")
+def deploy_tests(session: nox.Session) -> None:
+    """Test the bundles in MONAI Deploy: deploy_tests [-- BUNDLE ...] [pytest arguments]"""
+    host_tests(session, "deploy")
+
+
+@nox.session(venv_backend="none", default=False)
+def federated(session: nox.Session) -> None:
+    """Train a bundle at several sites with NVIDIA FLARE's simulator: federated -- BUNDLE [--sites 2] ... (--help)"""
+    host(session, "project", "clinbundles.hosts.federated")
+
+
+@nox.session(venv_backend="none", default=False)
+def package(session: nox.Session) -> None:
+    """Write a bundle's zip for the Model Zoo's tools: package -- BUNDLE [--output dist] ... (--help)"""
+    host(session, "project", "clinbundles.packaging")
+
+
+@nox.session(venv_backend="none")
+def conformity(session: nox.Session) -> None:
+    """Print which bundle was proven in which host by the last tests"""
+    run(session, environment_python(session, "project"), str(ROOT / "tests" / "integration" / "conformity_table.py"))
+
+
+def host(session: nox.Session, environment: str, module: str) -> None:
+    """Run a host's module from where the user is."""
+    python = environment_python(session, environment)
+    with session.chdir(session.invoked_from):
+        run(session, python, "-m", module, *session.posargs)
+
+
+def host_tests(session: nox.Session, name: str) -> None:
+    """Run the tests of a host that needs an environment of its own."""
+    names, rest = bundles_and_rest(session)
+    python = environment_python(session, name)
+    run(session, python, "-m", "pytest", f"tests/integration/{name}", *selection(names), *rest)
 
 
 def bundles_and_rest(session: nox.Session) -> tuple[list[str], list[str]]:
@@ -127,22 +190,24 @@ def own_cores() -> int:
     return cores
 
 
-def project_python(session: nox.Session) -> str:
-    """The Python of the shared environment, with the project and its `dev` extra installed in it."""
-    environment = ROOT / ".nox" / "project"
+def environment_python(session: nox.Session, name: str) -> str:
+    """The Python of a shared environment, with the project and its extras installed in it."""
+    environment = ROOT / ".nox" / name
     python = environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     stamp = environment / "installed_from.txt"
     # The version is part of the metadata that an editable installation copies.
     sources = [ROOT / "pyproject.toml", ROOT / "common" / "clinbundles" / "__init__.py"]
-    state = hashlib.sha256(b"".join(file.read_bytes() for file in sources) + sys.version.encode()).hexdigest()
-    if stamp.is_file() and stamp.read_text() == state and python.is_file():
+    extras = ",".join(ENVIRONMENTS[name])
+    state = b"".join(file.read_bytes() for file in sources) + f"{sys.version} {extras}".encode()
+    digest = hashlib.sha256(state).hexdigest()
+    if stamp.is_file() and stamp.read_text() == digest and python.is_file():
         return str(python)
     session.log("Installing the project and its libraries; the first time this downloads PyTorch and takes minutes.")
     clear = [] if _made_by_this_python(environment) else ["--clear"]
     session.run_install(sys.executable, "-m", "venv", *clear, str(environment), external=True)
-    session.run_install(str(python), "-m", "pip", "install", "--editable", f"{ROOT}[dev]", external=True)
+    session.run_install(str(python), "-m", "pip", "install", "--editable", f"{ROOT}[{extras}]", external=True)
     if python.is_file():
-        stamp.write_text(state)
+        stamp.write_text(digest)
     return str(python)
 
 

@@ -16,9 +16,7 @@ SECRETS = ("Nevermore", PATIENT_ID, "Usher", "Amontillado", "19010119")
 EN_FACE = "1.2.840.10008.5.1.4.1.1.77.1.5.7"  # Ophthalmic Optical Coherence Tomography En Face Image Storage
 _DIRECTIONS = np.array([[0.1, -0.9, 0.2], [0.95, 0.15, 0.1], [-0.1, 0.2, 0.9]])
 _ROTATION = np.linalg.svd(_DIRECTIONS)[0] @ np.linalg.svd(_DIRECTIONS)[2]  # the nearest one with orthogonal axes
-OBLIQUE_SERIES = np.block(
-    [[_ROTATION * [1.4, 1.1, -2.5], np.array([[31.0], [-12.5], [7.25]])], [np.zeros((1, 3)), 1.0]]
-)
+OBLIQUE = np.block([[_ROTATION * [1.4, 1.1, -2.5], np.array([[31.0], [-12.5], [7.25]])], [np.zeros((1, 3)), 1.0]])
 """Oblique in all planes with three spacings, and orthogonal, as DICOM's planes must be; axis 2 runs against DICOM's."""
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

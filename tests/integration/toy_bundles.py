@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import torch
+from make_dicom import OBLIQUE
 
 FOLDER = Path(__file__).with_name("toy_bundles")
 KINDS = {
@@ -20,9 +21,6 @@ KINDS = {
     "toy_classification": "classification",
     "toy_enhancement": "files",
 }
-OBLIQUE = np.array(
-    [[-1.32, 0.41, -0.35, 31.0], [-0.48, -1.41, 0.70, -12.5], [0.084, 0.30, 2.40, 7.25], [0.0, 0.0, 0.0, 1.0]]
-)
 
 
 def weights(name: str) -> dict[str, torch.Tensor]:

@@ -39,6 +39,7 @@ def write_segmentation(
     segments: Mapping[int, Segment],
     algorithm: Algorithm,
     series_description: str = "Segmentation",
+    corrected: bool = False,
 ) -> Path:
     """Write a label map as DICOM SEG (binary), whole or not at all.
 
@@ -54,6 +55,7 @@ def write_segmentation(
         segments: description of each foreground label by its number.
         algorithm: what made the labels.
         series_description: shown by viewers, at most 64 characters.
+        corrected: whether a person has changed what the algorithm made.
 
     Raises:
         SeriesError: the series cannot be read, or a result cannot refer to it; says why.
@@ -79,7 +81,7 @@ def write_segmentation(
         pixel_array=planes,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _segment_description(number, segment, algorithm)
+            _segment_description(number, segment, algorithm, corrected)
             for number, segment in enumerate(segments.values(), start=1)
         ],
         series_instance_uid=highdicom.UID(),
@@ -125,13 +127,14 @@ def _planes(labels: Any, shape: tuple[int, int, int], segments: Mapping[int, Seg
     return np.ascontiguousarray(planes.transpose(2, 1, 0))
 
 
-def _segment_description(number: int, segment: Segment, algorithm: Algorithm) -> Any:
+def _segment_description(number: int, segment: Segment, algorithm: Algorithm, corrected: bool) -> Any:
+    kinds = highdicom.seg.SegmentAlgorithmTypeValues
     return highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=segment.label,
         segmented_property_category=_code(segment.category),
         segmented_property_type=_code(segment.type),
-        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=kinds.SEMIAUTOMATIC if corrected else kinds.AUTOMATIC,
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
             name=algorithm.name, version=algorithm.version, family=_code(algorithm.family)
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from deploy.app_run import Run
-from make_dicom import OBLIQUE_SERIES, series_from_nifti
+from make_dicom import OBLIQUE, series_from_nifti
 from toy_bundles import write_volume
 
 from clinbundles.hosts.deploy.command_line import main
@@ -30,7 +30,7 @@ def app(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]
 @pytest.fixture(scope="session")
 def nifti(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An oblique volume whose third axis runs against the order of DICOM slices."""
-    return write_volume(tmp_path_factory.mktemp("nifti") / "oblique.nii.gz", affine=OBLIQUE_SERIES)
+    return write_volume(tmp_path_factory.mktemp("nifti") / "oblique.nii.gz", affine=OBLIQUE)
 
 
 @pytest.fixture(scope="session")

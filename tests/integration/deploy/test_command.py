@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from deploy.torchscript import export
 from deploy.written_results import read_nifti, segmentation_on
-from make_dicom import OBLIQUE_SERIES, SECRETS, save, series_from_nifti
+from make_dicom import OBLIQUE, SECRETS, save, series_from_nifti
 from toy_bundles import make_toy_bundle, write_volume
 
 
@@ -28,7 +28,7 @@ def test_the_command_gives_what_the_bundles_command_line_gives_and_prints_nothin
     tmp_path: Path,
 ) -> None:
     toy = make_toy_bundle("toy_volume_labels", tmp_path)
-    image = write_volume(tmp_path / "images" / "volume.nii.gz", affine=OBLIQUE_SERIES)
+    image = write_volume(tmp_path / "images" / "volume.nii.gz", affine=OBLIQUE)
     for file in series_from_nifti(tmp_path / "DICOM", image):
         header = pydicom.dcmread(file)
         header.PatientName, header.PatientBirthDate = "Nevermore", "Nevermore"  # libraries would warn and quote both

@@ -14,7 +14,7 @@ import pytest
 from bundle_images import BUNDLES, bundle_images, bundle_settings
 from deploy.app_run import Run
 from deploy.written_results import onto, picture_labels, read_nifti, reported, segmentation_on
-from make_dicom import OBLIQUE_SERIES, PATIENT_ID, PATIENT_NAME, SECRETS, series_from_nifti, write_en_face, write_series
+from make_dicom import OBLIQUE, PATIENT_ID, PATIENT_NAME, SECRETS, series_from_nifti, write_en_face, write_series
 from PIL import Image
 from toy_bundles import blob, write_volume
 
@@ -60,9 +60,9 @@ def image_for(hosted: HostedBundle, folder: Path) -> tuple[Path, dict]:
         return bundle_images(hosted.name, folder / "images", folder / "simulated")[0], settings
     if hosted.image_axes == 4:
         path = folder / "cine.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(np.round(blob((12, 16, 4, 3))).astype(np.int16), OBLIQUE_SERIES), path)
+        nibabel.save(nibabel.Nifti1Image(np.round(blob((12, 16, 4, 3))).astype(np.int16), OBLIQUE), path)
         return path, {}
-    return write_volume(folder / "volume.nii.gz", affine=OBLIQUE_SERIES), {}
+    return write_volume(folder / "volume.nii.gz", affine=OBLIQUE), {}
 
 
 def dicom_for(source: Path, folder: Path, settings: dict) -> None:

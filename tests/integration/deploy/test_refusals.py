@@ -12,7 +12,7 @@ import pytest
 import torch
 from deploy.app_run import Run
 from make_dicom import (
-    OBLIQUE_SERIES,
+    OBLIQUE,
     SECRETS,
     header,
     save,
@@ -86,7 +86,7 @@ def test_missing_slices_are_refused_with_their_place(app: App, toy: Path, study:
 @pytest.mark.host("MONAI Deploy", "refuses series that are no regular volume")
 def test_several_frames_at_one_position_are_refused_and_not_thrown_away(app: App, toy: Path, tmp_path: Path) -> None:
     for phase in range(3):
-        write_series(tmp_path / "cine", volume(), OBLIQUE_SERIES, series="1.2.3.4.5", phase=phase)
+        write_series(tmp_path / "cine", volume(), OBLIQUE, series="1.2.3.4.5", phase=phase)
     refused(
         app(toy, tmp_path / "cine"), "several frames at one position", "5 of 5 positions hold up to 3", "TriggerTime"
     )
@@ -94,18 +94,18 @@ def test_several_frames_at_one_position_are_refused_and_not_thrown_away(app: App
 
 @pytest.mark.host("MONAI Deploy", "refuses series of another kind")
 def test_a_series_of_another_modality_is_refused_by_the_bundles_rule(app: App, toy: Path, tmp_path: Path) -> None:
-    write_series(tmp_path / "ct", volume(), OBLIQUE_SERIES, CTImageStorage, "CT")
+    write_series(tmp_path / "ct", volume(), OBLIQUE, CTImageStorage, "CT")
     refused(app(toy, tmp_path / "ct"), "none of the 1 series of ct fits", "Modality is 'CT', expected 'MR'")
 
 
 @pytest.mark.host("MONAI Deploy", "refuses series of another kind")
 def test_a_volume_is_refused_by_a_bundle_for_pictures(app: App, tmp_path: Path) -> None:
-    write_series(tmp_path / "opt", volume((64, 64, 3)), OBLIQUE_SERIES, modality="OPT")
+    write_series(tmp_path / "opt", volume((64, 64, 3)), OBLIQUE, modality="OPT")
     refused(app(OCTA, tmp_path / "opt"), "en-face")
 
 
 def test_of_several_series_the_one_that_fits_is_taken(app: App, toy: Path, study: Path, tmp_path: Path) -> None:
-    write_series(study / "ct", volume(), OBLIQUE_SERIES, CTImageStorage, "CT")
+    write_series(study / "ct", volume(), OBLIQUE, CTImageStorage, "CT")
     (study / "report.pdf").write_bytes(b"%PDF no DICOM")
     done = app(toy, study)
     assert done.code == 0, done.err
@@ -113,7 +113,7 @@ def test_of_several_series_the_one_that_fits_is_taken(app: App, toy: Path, study
 
 
 def test_of_several_series_that_fit_the_user_must_choose(app: App, toy: Path, study: Path, tmp_path: Path) -> None:
-    other = write_series(study / "second", volume(), OBLIQUE_SERIES)
+    other = write_series(study / "second", volume(), OBLIQUE)
     uid = str(pydicom.dcmread(other[0]).SeriesInstanceUID)
     refused(app(toy, study), "2 series of study fit the bundle", "--series UID", uid)
     refused(app(toy, study, "--series", "1.2.3"), "holds no series 1.2.3")
@@ -189,7 +189,7 @@ def test_results_of_an_earlier_run_are_replaced_only_when_asked(app: App, toy: P
 def test_a_full_disk_leaves_nothing_half_written(
     app: App, toy_bundle: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_series(tmp_path / "large", volume((64, 64, 8)), OBLIQUE_SERIES)
+    write_series(tmp_path / "large", volume((64, 64, 8)), OBLIQUE)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))  # a slice of the result has 8192 bytes
     try:

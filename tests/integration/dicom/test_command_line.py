@@ -14,7 +14,7 @@ import pydicom
 import pytest
 import torch
 from dicom_forms import change, in_patient_coordinates, write_enhanced
-from make_dicom import OBLIQUE_SERIES, SECRETS, write_en_face, write_series
+from make_dicom import OBLIQUE, SECRETS, write_en_face, write_series
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose, MapTransform
 from PIL import Image
@@ -71,7 +71,7 @@ def test_en_face_dicom_gives_the_masks_of_its_png_and_a_segmentation_of_its_grid
     Image.fromarray(raster).save(data / "same.png", dpi=(2540, 2540))
     volume = np.zeros((112, 104, 7), np.uint8)  # columns, rows, depth
     volume[:, :, 3] = raster.T
-    tilted = OBLIQUE_SERIES.copy()
+    tilted = OBLIQUE.copy()
     tilted[:3, :3] *= np.array([0.01, 0.01, 0.004]) / np.linalg.norm(tilted[:3, :3], axis=0)
     write_enhanced(data / "volume.dcm", volume, tilted, [3, 0, 1, 2, 4, 6, 5])
     no_uids = write_en_face(data / "no_uids.dcm", raster, pixel_mm=0.01)
@@ -147,11 +147,11 @@ def test_a_folder_of_series_is_done_in_spite_of_a_broken_one_and_results_lie_on_
 ):
     caplog.set_level(logging.INFO)
     data, out = tmp_path / "data", tmp_path / "out"
-    write_series(data / "patient a" / "T1", volume, OBLIQUE_SERIES)
-    write_enhanced(data / "b.dcm", volume, OBLIQUE_SERIES, [4, 2, 0, 1, 3])
-    broken = write_series(data / "missing slice", volume, OBLIQUE_SERIES)
+    write_series(data / "patient a" / "T1", volume, OBLIQUE)
+    write_enhanced(data / "b.dcm", volume, OBLIQUE, [4, 2, 0, 1, 3])
+    broken = write_series(data / "missing slice", volume, OBLIQUE)
     broken[2].unlink()
-    cut_off = write_series(data / "cut off", volume, OBLIQUE_SERIES)
+    cut_off = write_series(data / "cut off", volume, OBLIQUE)
     cut_off[1].write_bytes(cut_off[1].read_bytes()[:-30])
     (tmp_path / "dicom.yaml").write_text(DESCRIPTION)
 
@@ -186,7 +186,7 @@ def test_a_folder_of_series_is_done_in_spite_of_a_broken_one_and_results_lie_on_
         np.testing.assert_allclose(nifti.affine, series.affine, atol=1e-6)
         labels = np.asarray(nifti.dataobj)
         np.testing.assert_array_equal(labels, series[0].numpy() > 500)
-        found = in_patient_coordinates(labels, nifti.affine, OBLIQUE_SERIES, volume.shape)
+        found = in_patient_coordinates(labels, nifti.affine, OBLIQUE, volume.shape)
         np.testing.assert_array_equal(found, volume > 500)
         name = f"{Path(study).name}_segmentation.dcm"
         segmentation = pydicom.dcmread(out / study / name)

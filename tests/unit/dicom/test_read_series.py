@@ -10,7 +10,7 @@ import pydicom
 import pytest
 import torch
 from dicom_forms import change, in_patient_coordinates, refused, write_enhanced
-from make_dicom import OBLIQUE_SERIES, header, save, set_pixels, write_series
+from make_dicom import OBLIQUE, header, save, set_pixels, write_series
 from pydicom.uid import CTImageStorage, UltrasoundMultiFrameImageStorage
 
 from clinbundles.dicom import dicom_files, list_series, read_series
@@ -51,14 +51,14 @@ def test_an_oblique_volume_written_as_dicom_comes_back_exactly_whatever_the_orde
     tmp_path, volume, form
 ):
     if form == "classic":
-        files = write_series(tmp_path, volume, OBLIQUE_SERIES)
+        files = write_series(tmp_path, volume, OBLIQUE)
     else:
-        files = [write_enhanced(tmp_path / "1", volume, OBLIQUE_SERIES, [3, 0, 4, 1, 2])]
+        files = [write_enhanced(tmp_path / "1", volume, OBLIQUE, [3, 0, 4, 1, 2])]
     image = read_series(reversed(files))
-    found = in_patient_coordinates(image[0].numpy(), image.affine.numpy(), OBLIQUE_SERIES, volume.shape)
+    found = in_patient_coordinates(image[0].numpy(), image.affine.numpy(), OBLIQUE, volume.shape)
     np.testing.assert_array_equal(found, volume)
     # axis 2 of the volume runs against the normal of its planes, and is turned round as ITK does
-    expected = OBLIQUE_SERIES @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 4], [0, 0, 0, 1.0]])
+    expected = OBLIQUE @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 4], [0, 0, 0, 1.0]])
     np.testing.assert_allclose(image.affine, expected, atol=1e-9)
     assert image.affine.dtype == torch.float64
     assert image.meta["patient_coordinates"]
@@ -175,11 +175,11 @@ def test_a_real_cine_is_sorted_by_trigger_time_and_refused_without_its_time_axis
 def test_a_cine_of_several_slices_has_every_phase_in_its_place(tmp_path, volume):
     phases = [volume + 2000 * t for t in range(3)]
     for t, phase in enumerate(phases):
-        write_series(tmp_path / "one series", phase, OBLIQUE_SERIES, series="1.2.3.5", phase=t)
+        write_series(tmp_path / "one series", phase, OBLIQUE, series="1.2.3.5", phase=t)
     image = read_series(tmp_path / "one series", time=True)
     assert image.shape == (1, *volume.shape, 3)
     for t, phase in enumerate(phases):
-        found = in_patient_coordinates(image[0, ..., t].numpy(), image.affine.numpy(), OBLIQUE_SERIES, volume.shape)
+        found = in_patient_coordinates(image[0, ..., t].numpy(), image.affine.numpy(), OBLIQUE, volume.shape)
         np.testing.assert_array_equal(found, phase)
     assert image.meta["frame_times_ms"].tolist() == [0, 40, 80]
     missing = next(file for file in (tmp_path / "one series").iterdir() if file.name.endswith("_02.dcm"))
@@ -188,7 +188,7 @@ def test_a_cine_of_several_slices_has_every_phase_in_its_place(tmp_path, volume)
 
 
 def test_an_enhanced_cine_is_sorted_by_its_trigger_delays(tmp_path, volume):
-    path = write_enhanced(tmp_path / "1", volume, OBLIQUE_SERIES, [0, 1, 2, 3, 4] * 2)
+    path = write_enhanced(tmp_path / "1", volume, OBLIQUE, [0, 1, 2, 3, 4] * 2)
 
     def late_frames_first(image):
         stored = image.pixel_array.copy()
@@ -203,7 +203,7 @@ def test_an_enhanced_cine_is_sorted_by_its_trigger_delays(tmp_path, volume):
     image = read_series([path], time=True)
     assert image.meta["frame_times_ms"].tolist() == [20, 80]
     for t, expected in enumerate((volume, volume + 2000)):
-        found = in_patient_coordinates(image[0, ..., t].numpy(), image.affine.numpy(), OBLIQUE_SERIES, volume.shape)
+        found = in_patient_coordinates(image[0, ..., t].numpy(), image.affine.numpy(), OBLIQUE, volume.shape)
         np.testing.assert_array_equal(found, expected)
     refused(
         lambda: read_series([path]), "5 of 5 positions hold up to 2 frames .*NominalCardiacTriggerDelayTime: a cine"
@@ -382,12 +382,12 @@ REFUSALS = {
 def test_what_is_no_regular_image_is_refused_with_what_was_found(tmp_path, volume, kind):
     edit, message = REFUSALS[kind]
     folder = tmp_path / "series"
-    edit(write_series(folder, volume, OBLIQUE_SERIES))
+    edit(write_series(folder, volume, OBLIQUE))
     refused(lambda: read_series(sorted(folder.iterdir())), message, tmp_path)
 
 
 def test_frames_at_one_position_are_read_as_time_only_if_a_time_tells_them_apart(tmp_path, volume):
-    write_series(tmp_path / "s", volume, OBLIQUE_SERIES)
+    write_series(tmp_path / "s", volume, OBLIQUE)
     twice(ImageType=["ORIGINAL", "PRIMARY", "P"])(sorted((tmp_path / "s").iterdir()))
     refused(
         lambda: read_series(tmp_path / "s", time=True),

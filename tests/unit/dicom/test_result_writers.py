@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from make_dicom import OBLIQUE_SERIES, PATIENT_NAME, RAS_TO_LPS, save, write_series
+from make_dicom import OBLIQUE, PATIENT_NAME, RAS_TO_LPS, save, write_series
 from pydicom.uid import CTImageStorage
 from toy_bundles import blob
 
@@ -23,7 +23,7 @@ SHAPE = (12, 10, 5)
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    return write_series(tmp_path / "source", np.round(blob(SHAPE)).astype(np.int16), OBLIQUE_SERIES)
+    return write_series(tmp_path / "source", np.round(blob(SHAPE)).astype(np.int16), OBLIQUE)
 
 
 def affine_of(files: list[Path]) -> np.ndarray:
@@ -33,7 +33,7 @@ def affine_of(files: list[Path]) -> np.ndarray:
 @pytest.mark.parametrize("kind, modality", [("1.2.840.10008.5.1.4.1.1.4", "MR"), (CTImageStorage, "CT")])
 def test_a_derived_series_reads_back_on_the_grid_of_its_source(tmp_path: Path, kind: str, modality: str) -> None:
     volume = np.round(blob(SHAPE)).astype(np.int16)
-    source = write_series(tmp_path / "source", volume, OBLIQUE_SERIES, kind, modality)
+    source = write_series(tmp_path / "source", volume, OBLIQUE, kind, modality)
     image = read_series(source)
     values = image[0].numpy() * 0.37 - 12.5
     written = write_image_series(

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_forms import change, in_patient_coordinates, refused, write_enhanced
-from make_dicom import OBLIQUE_SERIES, SECRETS, header, save, set_pixels, write_en_face, write_series
+from make_dicom import OBLIQUE, SECRETS, header, save, set_pixels, write_en_face, write_series
 
 from clinbundles.dicom import Algorithm, Segment, read_series, write_segmentation
 from clinbundles.dicom.dicom_description import CodedTerm
@@ -57,26 +57,26 @@ def read_back(path, affine, shape):
 @pytest.mark.parametrize("form", ["classic", "enhanced"])
 def test_labels_of_an_oblique_series_come_back_at_the_same_place_as_from_nifti(tmp_path, volume, form):
     if form == "classic":
-        files = write_series(tmp_path / "in", volume, OBLIQUE_SERIES)[::-1]
+        files = write_series(tmp_path / "in", volume, OBLIQUE)[::-1]
     else:
-        files = [write_enhanced(tmp_path / "in" / "1", volume, OBLIQUE_SERIES, [3, 0, 4, 1, 2])]
+        files = [write_enhanced(tmp_path / "in" / "1", volume, OBLIQUE, [3, 0, 4, 1, 2])]
     image = read_series(files)
     labels = label_map(volume.shape)
     path = write(tmp_path / "out" / "seg.dcm", labels[None], files)
     nifti = nibabel.Nifti1Image(labels, image.affine.numpy())
     np.testing.assert_array_equal(read_back(path, nifti.affine, labels.shape), np.asarray(nifti.dataobj))
     # and on the grid of the volume that the series was made from
-    expected = in_patient_coordinates(labels, image.affine.numpy(), OBLIQUE_SERIES, volume.shape)
-    np.testing.assert_array_equal(read_back(path, OBLIQUE_SERIES, volume.shape), expected)
+    expected = in_patient_coordinates(labels, image.affine.numpy(), OBLIQUE, volume.shape)
+    np.testing.assert_array_equal(read_back(path, OBLIQUE, volume.shape), expected)
 
 
 @pytest.mark.parametrize("form", ["classic", "enhanced"])
 def test_highdicom_finds_each_source_frame_with_its_labels(tmp_path, volume, form):
     labels = label_map(volume.shape)
     if form == "classic":
-        files = write_series(tmp_path / "in", volume, OBLIQUE_SERIES)
+        files = write_series(tmp_path / "in", volume, OBLIQUE)
     else:
-        files = [write_enhanced(tmp_path / "in" / "1", volume, OBLIQUE_SERIES, [3, 0, 4, 1, 2])]
+        files = [write_enhanced(tmp_path / "in" / "1", volume, OBLIQUE, [3, 0, 4, 1, 2])]
     grid = read_series(files)
     path = write(tmp_path / "seg.dcm", labels, files)
     segmentation = highdicom.seg.segread(path)
@@ -101,7 +101,7 @@ def test_highdicom_finds_each_source_frame_with_its_labels(tmp_path, volume, for
 
 
 def test_every_segment_is_described_also_without_a_voxel_and_empty_frames_are_left_out(tmp_path, volume):
-    files = write_series(tmp_path / "in", volume, OBLIQUE_SERIES)
+    files = write_series(tmp_path / "in", volume, OBLIQUE)
     image = pydicom.dcmread(write(tmp_path / "seg.dcm", label_map(volume.shape), files))
     described = image.SegmentSequence
     assert [(item.SegmentNumber, item.SegmentLabel) for item in described] == [
@@ -120,7 +120,7 @@ def test_every_segment_is_described_also_without_a_voxel_and_empty_frames_are_le
 
 
 def test_the_object_carries_what_the_standard_requires_of_the_patient_and_nothing_else(tmp_path, volume):
-    files = write_series(tmp_path / "in", volume, OBLIQUE_SERIES)
+    files = write_series(tmp_path / "in", volume, OBLIQUE)
     source = pydicom.dcmread(files[0])
     image = pydicom.dcmread(write(tmp_path / "seg.dcm", label_map(volume.shape), files))
     for name in REQUIRED_OF_PATIENT_AND_STUDY:
@@ -141,7 +141,7 @@ def test_the_object_carries_what_the_standard_requires_of_the_patient_and_nothin
 
 
 def test_a_name_in_any_script_arrives(tmp_path, volume):
-    files = write_series(tmp_path / "in", volume, OBLIQUE_SERIES)
+    files = write_series(tmp_path / "in", volume, OBLIQUE)
     for file in files:
         image = pydicom.dcmread(file)
         image.SpecificCharacterSet, image.PatientName = "ISO_IR 100", "Müßig^Ängström"
@@ -152,7 +152,7 @@ def test_a_name_in_any_script_arrives(tmp_path, volume):
 
 def test_a_name_that_a_library_dislikes_is_written_and_not_told_to_the_log(tmp_path, volume, caplog, recwarn):
     caplog.set_level("DEBUG")
-    files = write_series(tmp_path / "in", volume, OBLIQUE_SERIES)
+    files = write_series(tmp_path / "in", volume, OBLIQUE)
     for file in files:
         change(file, lambda image: setattr(image, "PatientName", "Nevermore"))  # no family name and given name
     image = pydicom.dcmread(write(tmp_path / "seg.dcm", label_map(volume.shape), files))
@@ -179,7 +179,7 @@ def test_an_image_without_a_place_is_referred_to_by_its_pixels_alone(tmp_path):
 
 
 def test_a_series_that_lost_its_frame_of_reference_gets_one_and_always_the_same(tmp_path, volume):
-    files = write_series(tmp_path / "in", volume, OBLIQUE_SERIES)
+    files = write_series(tmp_path / "in", volume, OBLIQUE)
     for file in files:
         change(file, lambda image: delattr(image, "FrameOfReferenceUID"))
     written = [pydicom.dcmread(write(tmp_path / f"{n}.dcm", label_map(volume.shape), files)) for n in range(2)]
@@ -190,7 +190,7 @@ def test_a_series_that_lost_its_frame_of_reference_gets_one_and_always_the_same(
 
 
 def test_labels_that_do_not_belong_to_the_series_are_refused_and_nothing_is_written(tmp_path, volume):
-    files = write_series(tmp_path / "in", volume, OBLIQUE_SERIES)
+    files = write_series(tmp_path / "in", volume, OBLIQUE)
     out = tmp_path / "out"
     for labels, message in (
         (np.zeros((9, 7, 4), np.uint8), r"the shape \(9, 7, 4\), but IM.* have \(9, 7, 5\) \(columns, rows, slices\)"),
@@ -204,7 +204,7 @@ def test_labels_that_do_not_belong_to_the_series_are_refused_and_nothing_is_writ
 
 
 def test_an_error_while_writing_leaves_no_half_file(tmp_path, volume, monkeypatch):
-    files = write_series(tmp_path / "in", volume, OBLIQUE_SERIES)
+    files = write_series(tmp_path / "in", volume, OBLIQUE)
 
     def full_disk(self, path, *arguments, **settings):
         path.write_bytes(b"half")
