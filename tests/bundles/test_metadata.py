@@ -14,7 +14,9 @@ import torch
 from monai.bundle import verify_metadata
 from packaging.version import Version
 
-SCHEMA_FILE = Path(__file__).parent / "metadata_schema.json"
+import clinbundles.packaging
+
+SCHEMA_FILE = Path(clinbundles.packaging.__path__[0]) / "metadata_schema.json"
 SCHEMA = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
 SCHEMA_NAME = "meta_schema_20240725.json"
 

@@ -23,6 +23,7 @@ from skimage.morphology import remove_small_objects
 from skimage.transform import resize
 
 from clinbundles.data import datalist
+from clinbundles.handlers import local_tracking_uri, tracked_run
 from retinal_octa_vessel_segmentation.enface.load_vessel_label import read_vessel_labels
 from retinal_octa_vessel_segmentation.enface.preprocessing import preprocessing
 from retinal_octa_vessel_segmentation.evaluation.centreline_dice import centreline_dice
@@ -56,6 +57,11 @@ MENTEN = {
     },
     "resolution": [1.0, 1.0],
 }
+
+
+TRACKING = {"tracking_uri": local_tracking_uri(str(OUTPUT)), "experiment_name": "claims"}
+BUDGET = {"seeds": len(SEEDS), "iterations": ITERATIONS, "window": WINDOW, "batch": BATCH}
+"""What tells one session of the claims from another; parameters of its runs."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +118,16 @@ def train(name: str, seed: int, overrides: dict[str, Any] | None = None, cases: 
         count = len(cases)
     else:
         count = len(datalist(settings.get("manifest", "octa_simulated_vessels"), DATASET_DIR, "training"))
+    settings |= {**TRACKING, "run_name": f"{name}-seed{seed}"}
     epochs = 4
     settings["windows_per_case"] = -(-ITERATIONS * BATCH // (epochs * count))
     settings.update(epochs=epochs, decay_epochs=2, val_interval=epochs, val_cases=1)
     workflow = ConfigWorkflow(
-        config_file=str(BUNDLE_ROOT / "configs" / "train.yaml"), workflow_type="train", logging_file=False, **settings
+        config_file=str(BUNDLE_ROOT / "configs" / "train.yaml"),
+        workflow_type="train",
+        logging_file=False,
+        tracking="mlflow",
+        **settings,
     )
     workflow.initialize()
     workflow.run()
@@ -219,8 +230,6 @@ def publish(claim: str, table: pd.DataFrame, draw: Callable[[Any], None] | None 
     """Write a claim's table (CSV and Markdown) and figure, and log them to MLflow as a run of kind "claims"."""
     from matplotlib.figure import Figure
 
-    from clinbundles.handlers.mlflow_run import local_tracking_uri, tracked_run
-
     OUTPUT.mkdir(parents=True, exist_ok=True)
     table.to_csv(OUTPUT / f"{claim}.csv")
     columns = [table.index.name or "", *map(str, table.columns)]
@@ -240,10 +249,10 @@ def publish(claim: str, table: pd.DataFrame, draw: Callable[[Any], None] | None 
     with tracked_run(
         "claims",
         BUNDLE,
-        tracking_uri=local_tracking_uri(str(OUTPUT)),
-        experiment="claims",
+        tracking_uri=TRACKING["tracking_uri"],
+        experiment=TRACKING["experiment_name"],
         name=claim,
-        parameters={"seeds": len(SEEDS), "iterations": ITERATIONS, "window": WINDOW, "batch": BATCH},
+        parameters=BUDGET,
     ) as run:
         for file in files:
             run.log_file(str(file))

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -23,32 +24,53 @@ from urllib.parse import unquote
 import mlflow
 import torch
 from mlflow.entities import Metric, Param
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from monai.utils import path_to_uri
+
+from clinbundles.handlers.private_values import without_paths, without_private_message
+from clinbundles.handlers.run_process import end_runs_of_dead_processes, process_tags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["KINDS", "MlflowRun", "artifact_location", "local_tracking_uri", "tracked_run"]
+__all__ = [
+    "KINDS",
+    "MlflowRun",
+    "artifact_location",
+    "enclosing_run",
+    "experiment_number",
+    "local_tracking_uri",
+    "tracked_run",
+]
 
 KINDS = ("train", "evaluate", "inference", "claims", "benchmark", "demo")
 TAG_KIND = "clinbundles.kind"
 TAG_BUNDLE = "clinbundles.bundle"
 TAG_VERSION = "clinbundles.bundle_version"
 TAG_END = "clinbundles.end"
+TAG_EXPERIMENT_KIND = "mlflow.experimentKind"  # MLflow's pages are made for chat models unless it says otherwise
 
 _FOLDERS = {".csv": "tables", ".md": "tables", ".png": "figures", ".svg": "figures", ".pdf": "figures"}
 _LONGEST_PARAMETER = 500  # characters, MLflow's limit for a database store is 6000; longer ones do not read well
 _KEY_PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite", "mlflow")
 
 _logger = logging.getLogger("clinbundles")
+_enclosing: ContextVar[MlflowRun | None] = ContextVar("enclosing_run", default=None)
+
+
+def enclosing_run() -> MlflowRun | None:
+    """The run of the `tracked_run` block around the caller (in this thread): the parent of runs opened in it."""
+    return _enclosing.get()
 
 
 class MlflowRun:
     """A run that this process has opened and that this process closes.
 
     Status at the end: `FINISHED` after `finish()`; `FAILED` after `fail()` and also, with the reason in the tag
-    `clinbundles.end`, when the process ends without either: an uncaught exception, Ctrl-C or SIGTERM.
+    `clinbundles.end`, when the process ends without either: an uncaught exception, Ctrl-C or SIGTERM. A process that
+    is killed outright (SIGKILL, power cut) can say nothing: the next run on the same machine marks its run.
     A run is always a new one; MONAI's handler would go on with any unfinished run of the experiment.
+    Names of folders and files may be names of patients: no parameter and no tag holds a path (`private_values`).
 
     Args:
         client: MLflow client of the store.
@@ -58,6 +80,7 @@ class MlflowRun:
         version: version of the bundle.
         name: name of the run; default `<bundle>_<kind>_<date>_<time>`.
         tags: further tags.
+        parent: run under which MLflow shows this one; has no effect unless it is one of the same experiment.
     """
 
     def __init__(
@@ -69,26 +92,39 @@ class MlflowRun:
         version: str = "",
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
+        parent: MlflowRun | None = None,
     ) -> None:
         if kind not in KINDS:
             raise ValueError(f"kind is {kind!r}: expected one of {', '.join(KINDS)}")
         self.client = client
+        self.experiment_id = experiment_id
+        if TAG_EXPERIMENT_KIND not in client.get_experiment(experiment_id).tags:
+            client.set_experiment_tag(experiment_id, TAG_EXPERIMENT_KIND, "custom_model_development")
+        end_runs_of_dead_processes(client, experiment_id, TAG_END)
+        all_tags = {TAG_KIND: kind, TAG_BUNDLE: bundle, TAG_VERSION: version, **process_tags(), **(tags or {})}
+        if parent is not None and parent.is_open and parent.shares_experiment(client, experiment_id):
+            all_tags[MLFLOW_PARENT_RUN_ID] = parent.run_id
         run = client.create_run(
             experiment_id=experiment_id,
             run_name=name or f"{bundle}_{kind}_{time.strftime('%Y%m%d_%H%M%S')}",
-            tags={TAG_KIND: kind, TAG_BUNDLE: bundle, TAG_VERSION: version, **(tags or {})},
+            tags=all_tags,
         )
         self.entity = run
         self.run_id: str = run.info.run_id
-        self.is_open = True
+        self.is_open: bool = True
         self._process = os.getpid()
         self._ended_by = "process ended before the run was complete"
         self._previous_sigterm = self._listen_for_sigterm()
         atexit.register(self._process_ends)
 
+    def shares_experiment(self, client: mlflow.MlflowClient, experiment_id: str) -> bool:
+        """Whether another run would be in the experiment of this one."""
+        return (client.tracking_uri, experiment_id) == (self.client.tracking_uri, self.experiment_id)
+
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Log parameters, nested mappings as `outer.inner`; None is left out."""
-        flat = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in _flatten(parameters) if value is not None]
+        """Log parameters, nested mappings as `outer.inner`; None is left out, paths are replaced by hashes."""
+        pairs = [(key, without_paths(key, value)) for key, value in _flatten(parameters) if value is not None]
+        flat = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in pairs]
         if flat:
             self.client.log_batch(self.run_id, params=flat)
 
@@ -104,6 +140,10 @@ class MlflowRun:
         """Upload a file: tables to `tables/`, pictures to `figures/`, others to the top, unless `folder` is given."""
         self.client.log_artifact(self.run_id, str(path), folder or _FOLDERS.get(Path(path).suffix.lower()))
 
+    def log_json(self, content: Mapping[str, Any], path: str) -> None:
+        """Upload plain data as a JSON file."""
+        self.client.log_dict(self.run_id, dict(content), path)
+
     def log_figure(self, figure: Figure, name: str) -> None:
         """Upload a matplotlib figure as `figures/<name>`."""
         self.client.log_figure(self.run_id, figure, f"figures/{name}")
@@ -111,9 +151,7 @@ class MlflowRun:
     def log_environment(self) -> None:
         """Log the versions that results depend on as parameters, and all installed packages as `packages.json`."""
         packages = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
-        self.client.log_dict(
-            self.run_id, dict(sorted(packages.items(), key=lambda item: str(item[0]))), "packages.json"
-        )
+        self.log_json(dict(sorted(packages.items(), key=lambda item: str(item[0]))), "packages.json")
         versions = {"version.python": platform.python_version()}
         versions |= {f"version.{name}": packages[name] for name in _KEY_PACKAGES if name in packages}
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({os.cpu_count()} cores)"
@@ -128,8 +166,8 @@ class MlflowRun:
         self._close("FINISHED", "completed")
 
     def fail(self, reason: str) -> None:
-        """Close the run as FAILED; the reason is kept in the tag `clinbundles.end`."""
-        self._close("FAILED", reason)
+        """Close the run as FAILED; the reason is kept in the tag `clinbundles.end`, unless it names a path."""
+        self._close("FAILED", without_private_message(reason))
 
     def _close(self, status: str, reason: str) -> None:
         if not self.is_open or os.getpid() != self._process:
@@ -178,6 +216,9 @@ def tracked_run(
 ) -> Iterator[MlflowRun]:
     """An MLflow run around a piece of plain Python, such as a claim's experiment; FAILED when the block raises.
 
+    Runs that are opened inside the block (by another `tracked_run`, or by a bundle's `RunRecorder`) in the same
+    experiment become its children: MLflow lists them under it.
+
     Args:
         kind: one of `KINDS`.
         bundle: name of the bundle's folder.
@@ -196,7 +237,9 @@ def tracked_run(
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
     client = mlflow.MlflowClient(tracking_uri=uri)
-    run = MlflowRun(client, _experiment_id(client, experiment, uri), kind, bundle, version, name, tags)
+    number = experiment_number(client, experiment)
+    run = MlflowRun(client, number, kind, bundle, version, name, tags, parent=enclosing_run())
+    token = _enclosing.set(run)
     try:
         run.log_environment()
         run.log_parameters(parameters or {})
@@ -204,6 +247,8 @@ def tracked_run(
     except BaseException as error:
         run.fail(f"{type(error).__name__}: {error}")
         raise
+    finally:
+        _enclosing.reset(token)
     run.finish()
 
 
@@ -223,11 +268,12 @@ def artifact_location(tracking_uri: str) -> str | None:
     return path_to_uri(database.parent / "mlruns")
 
 
-def _experiment_id(client: mlflow.MlflowClient, name: str, uri: str) -> str:
+def experiment_number(client: mlflow.MlflowClient, name: str) -> str:
+    """Id of an experiment, which is made if it does not exist."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         return str(experiment.experiment_id)
-    return str(client.create_experiment(name, artifact_location=artifact_location(uri)))
+    return str(client.create_experiment(name, artifact_location=artifact_location(client.tracking_uri)))
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

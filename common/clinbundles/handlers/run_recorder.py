@@ -9,6 +9,7 @@ and does nothing.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
@@ -20,11 +21,16 @@ from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
 from clinbundles.command_line_overrides import command_line_arguments, command_line_overrides
-from clinbundles.data.content_hash import manifest_hash
-from clinbundles.handlers.mlflow_run import MlflowRun, artifact_location
+from clinbundles.data.content_hash import file_hash, manifest_hash
+from clinbundles.handlers.mlflow_run import MlflowRun, artifact_location, enclosing_run
+from clinbundles.handlers.private_values import config_without_paths, holds_path
 
-__all__ = ["RunRecord", "RunRecorder"]
+__all__ = ["TAG_WEIGHTS", "RunRecord", "RunRecorder"]
 
+TAG_WEIGHTS = "clinbundles.weights_sha256"
+"""SHA-256 of the weights that a training has written: by it the model registry finds the run they come from."""
+
+_NOT_LOGGED = ("tracking_uri",)  # may hold a password, and the run is found there
 _EXECUTED_CONFIG = re.compile(r"config_\d{8}_\d{6}\.json")
 
 _logger = logging.getLogger("clinbundles")
@@ -80,11 +86,18 @@ class RunRecord:
             self._opened = time.time()
             experiment_id = str(handler.experiment.experiment_id)
             self.run = MlflowRun(
-                handler.client, experiment_id, self.kind, self.bundle, self.version, name=handler.run_name
+                handler.client,
+                experiment_id,
+                self.kind,
+                self.bundle,
+                self.version,
+                name=handler.run_name,
+                parent=enclosing_run(),
             )
             self.owner = engine
             self.run.log_environment()
-            overrides = {f"override.{name}": value for name, value in command_line_overrides().items()}
+            given = command_line_overrides().items()
+            overrides = {f"override.{name}": value for name, value in given if name not in _NOT_LOGGED}
             manifests = {f"manifest.{Path(name).stem}.sha256": manifest_hash(name) for name in self.manifests}
             self.run.log_parameters({**self.parameters, **manifests, **overrides})
         handler.cur_run = self.run.entity
@@ -112,7 +125,7 @@ class RunRecord:
             self.handlers.clear()
 
     def _upload_configs(self, handler: MLFlowHandler) -> None:
-        """The executed config that MONAI wrote into `output_dir`, and the files that it was made from."""
+        """The executed config that MONAI wrote into `output_dir`, and its source files, without paths."""
         assert self.run is not None
         names = [match[0] for text in handler.artifacts for match in _EXECUTED_CONFIG.finditer(str(text or ""))]
         given = command_line_arguments()
@@ -120,13 +133,23 @@ class RunRecord:
             names = sorted(path.name for path in self.output_dir.glob("config_*.json"))[-1:]
         files = given.get("config_file") or ()
         sources = [str(file) for file in (files if isinstance(files, (list, tuple)) else [files])] if names else []
-        for path in [*(self.output_dir / name for name in names), *map(Path, sources)]:
-            if path.is_file():
+        for name in names:
+            executed = self.output_dir / name
+            if executed.is_file():
+                content = json.loads(executed.read_text(encoding="utf-8"))
+                self.run.log_json(config_without_paths(content, leave_out=_NOT_LOGGED), f"configs/{name}")
+        for path in map(Path, sources):
+            if path.is_file() and holds_path(path.read_text(encoding="utf-8")):
+                _logger.info("MLflow does not get %s: it holds an absolute path.", path.name)
+            elif path.is_file():
                 self.run.log_file(path, "configs")
 
     def _upload_results(self, run: MlflowRun) -> None:
+        weights = self.output_dir / "models" / "model.pt"  # by the contract of every train.yaml
+        if self.kind == "train" and self._is_new(weights):
+            run.set_tag(TAG_WEIGHTS, file_hash(weights))
         for pattern in self.artifacts:
-            found = [path for path in sorted(self.output_dir.glob(pattern)) if path.stat().st_mtime >= self._opened - 1]
+            found = [path for path in sorted(self.output_dir.glob(pattern)) if self._is_new(path)]
             for path in found[: self.most_files]:
                 run.log_file(path)
             if len(found) > self.most_files:
@@ -137,6 +160,9 @@ class RunRecord:
                     pattern,
                     self.output_dir,
                 )
+
+    def _is_new(self, path: Path) -> bool:
+        return path.is_file() and path.stat().st_mtime >= self._opened - 1
 
 
 class RunRecorder:
