@@ -26,17 +26,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    outcome = yield
-    report = outcome.get_result()
     mark = item.get_closest_marker("host")
-    if mark is None or not (report.when == "call" or report.outcome != "passed"):
+    if mark is not None and not any(name == "conformity" for name, _ in item.user_properties):
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        hosted = parameters.get("hosted") or getattr(item, "funcargs", {}).get("hosted")
+        name = hosted if isinstance(hosted, str) else getattr(hosted, "name", "all bundles")
+        item.user_properties.append(("conformity", [name, *mark.args]))
+    yield
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """In the process that prints, where tests run in several."""
+    if report.when != "call" and report.outcome == "passed":
         return
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    hosted = parameters.get("hosted") or getattr(item, "funcargs", {}).get("hosted")
-    name = hosted if isinstance(hosted, str) else getattr(hosted, "name", "all bundles")
-    key = (name, mark.args[0], mark.args[1])
-    worst = ("passed", "skipped", "failed")
-    _outcomes[key] = max(_outcomes.get(key, "passed"), report.outcome, key=worst.index)
+    for name, key in report.user_properties:
+        if name == "conformity":
+            worst = ("passed", "skipped", "failed")
+            _outcomes[tuple(key)] = max(_outcomes.get(tuple(key), "passed"), report.outcome, key=worst.index)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

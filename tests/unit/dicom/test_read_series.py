@@ -1,5 +1,6 @@
 """Reading a series: real vendors' series give the NIfTI beside them, and what is no regular image is refused."""
 
+import locale
 import random
 import tarfile
 from collections import Counter
@@ -234,9 +235,12 @@ def test_lossless_compression_changes_no_value(tmp_path, volume):
     writer.SetFileName(str(tmp_path / "compressed.dcm"))
     writer.SetImageIO(gdcm)
     writer.UseCompressionOn()
+    before = locale.setlocale(locale.LC_ALL)
     writer.Update()
+    locale.setlocale(locale.LC_ALL, before)  # GDCM's writer sets "C", in which Python reads no UTF-8 from subprocesses
     assert "JPEG Lossless" in pydicom.dcmread(tmp_path / "compressed.dcm").file_meta.TransferSyntaxUID.name
     np.testing.assert_array_equal(read_series([tmp_path / "compressed.dcm"])[0], expected)
+    assert locale.setlocale(locale.LC_ALL) == before, "reading leaves the locale alone"
 
 
 def test_a_compression_without_a_decoder_is_named(tmp_path, volume):
