@@ -44,7 +44,12 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests: tests [-- BUNDLE ...] [pytest arguments]"""
     names, rest = bundles_and_rest(session)
-    run(session, environment_python(session, "project"), "-m", "pytest", *selection(names), *rest)
+    python = environment_python(session, "project")
+    if rest:
+        run(session, python, "-m", "pytest", *selection(names), *rest)
+    else:  # all of them: a process of tests for each core, since most tests keep one core busy at best
+        together = ["--numprocesses", str(own_cores()), "--dist", "loadgroup"]
+        run(session, python, "-m", "pytest", *together, *selection(names), threads=1)
 
 
 @nox.session(venv_backend="none")
@@ -165,7 +170,7 @@ def selection(names: list[str]) -> list[str]:
     return [f"--bundle={name}" for name in names]
 
 
-def run(session: nox.Session, *command: str) -> None:
+def run(session: nox.Session, *command: str, threads: int | None = None) -> None:
     """Run in the shared environment, without a display, with compiled kernels kept between sessions."""
     environment = {
         "PATH": os.pathsep.join([str(Path(command[0]).parent), os.environ.get("PATH", "")]),
@@ -173,7 +178,7 @@ def run(session: nox.Session, *command: str) -> None:
         "MPLBACKEND": os.environ.get("MPLBACKEND", "Agg"),
         "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(ROOT / ".nox" / "numba_cache")),
         # PyTorch counts the cores of the machine; a container may own fewer of them.
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(own_cores())),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads or own_cores())),
         "PYTHONUNBUFFERED": "1",
     }
     session.run(*command, env=environment, external=True)

@@ -22,6 +22,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for folder in ("claims", "benchmarks"):
             if item.path.is_relative_to(ROOT / "tests" / folder):
                 item.add_marker(folder)
+        item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
     chosen = set(config.getoption("--bundle"))
     if not chosen:
         return
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if _bundles_of(item) and not _bundles_of(item) & chosen]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+def _group_of(file: Path) -> str:
+    """Tests that share expensive fixtures run in one process: those of a file, of a host, of the conformity suite."""
+    together = [ROOT / "tests" / "bundles", *(ROOT / "tests" / "integration").iterdir()]
+    return str(file.parent if file.parent in together else file)
 
 
 def _bundles_of(item: pytest.Item) -> set[str]:
