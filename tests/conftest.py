@@ -1,14 +1,19 @@
-"""What all tests share: the real data, and the choice of bundles by `--bundle NAME`."""
+"""What all tests share: the real data, the choice of bundles by `--bundle NAME`, the table of bundles and hosts."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = {file.parent.parent.name for file in (ROOT / "bundles").glob("*/configs/metadata.json")}
+TABLE_FOLDER = Path(os.environ.get("CLINBUNDLES_CONFORMITY", ROOT / ".nox" / "conformity"))
+
+_outcomes: dict[tuple[str, str, str], str] = {}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,7 +27,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for folder in ("claims", "benchmarks"):
             if item.path.is_relative_to(ROOT / "tests" / folder):
                 item.add_marker(folder)
-        item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
+        if config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
     chosen = set(config.getoption("--bundle"))
     if not chosen:
         return
@@ -50,6 +56,52 @@ def _bundles_of(item: pytest.Item) -> set[str]:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str | Path)
+
+
+# --- the table of bundles and hosts (nox -s conformity) ---
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "host(name, what): a row of the conformity table, for the bundle of the parameter `hosted` or `bundle`",
+    )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    marks = list(item.iter_markers("host"))
+    if marks and not any(name == "conformity" for name, _ in item.user_properties):
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        hosted = parameters.get("hosted") or parameters.get("bundle") or getattr(item, "funcargs", {}).get("hosted")
+        name = hosted if isinstance(hosted, str) else getattr(hosted, "name", "any bundle")
+        item.user_properties += [("conformity", [name, *mark.args]) for mark in marks]
+    yield
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """In the process that prints, where tests run in several."""
+    applies = not (report.skipped and "does not apply" in str(report.longrepr))
+    if not applies or (report.when != "call" and report.passed):
+        return
+    for name, key in report.user_properties:
+        if name == "conformity":
+            worst = ("passed", "skipped", "failed")
+            _outcomes[tuple(key)] = max(_outcomes.get(tuple(key), "passed"), report.outcome, key=worst.index)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _outcomes:
+        return
+    hosts = sorted({host for _, host, _ in _outcomes})
+    TABLE_FOLDER.mkdir(parents=True, exist_ok=True)
+    for host in hosts:
+        rows = {f"{name}: {what}": end for (name, at, what), end in sorted(_outcomes.items()) if at == host}
+        terminalreporter.section(f"conformity: {host}")
+        for row, end in rows.items():
+            terminalreporter.write_line(f"{end:8} {row}")
+        content = [[name, what, end] for (name, at, what), end in sorted(_outcomes.items()) if at == host]
+        (TABLE_FOLDER / f"{host.replace(' ', '_')}.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -289,4 +289,7 @@ def chain(
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2"]
     both = {**once, "output_dir": folder / "two processes", "run_name": "third"}
     chain.log["torchrun"] = run("torchrun", ["train", "multi_gpu_train"], both, torchrun).succeed()
+    divided = {**bundle.settings["inference"], "dataset_dir": small_data.inputs, "ckpt_path": chain.weights}
+    divided["output_dir"] = folder / "divided inference"
+    chain.log["divided"] = run("divided", ["inference", "multi_gpu_inference"], divided, torchrun).succeed()
     return chain

@@ -34,6 +34,7 @@ def test_checkpoint_holds_what_resuming_needs(chain):
     assert state["trainer"]["epoch"] == 1
 
 
+@pytest.mark.host("command line", "training, and going on after a break")
 def test_resumed_training_goes_on_at_the_next_epoch(chain):
     assert "Resume after epoch 1" in chain.log["resume"]
     assert [row["epoch"] for row in history(chain.trained)] == ["1", "2"]
@@ -45,6 +46,7 @@ def test_resumed_training_goes_on_at_the_next_epoch(chain):
     assert float(steps[1]) == 2 * float(steps[0])
 
 
+@pytest.mark.host("command line", "evaluation")
 def test_evaluation_writes_a_table_of_all_cases(bundle, chain):
     with (chain.folder / "evaluation results" / "case_metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -53,6 +55,7 @@ def test_evaluation_writes_a_table_of_all_cases(bundle, chain):
     assert all(0 <= value <= 1 for value in values)
 
 
+@pytest.mark.host("command line", "inference over a folder")
 def test_inference_writes_all_results_below_output_dir(bundle, chain):
     results = chain.folder / "inference results"
     for pattern in bundle.settings["inference_results"]:
@@ -64,6 +67,7 @@ def test_no_run_wrote_into_its_working_directory(chain):
     assert written == []
 
 
+@pytest.mark.host("command line", "the bundle's folder stays as it was")
 def test_no_run_wrote_into_the_bundle(chain):
     assert chain.hash_now() == chain.hash_before
 
@@ -79,6 +83,7 @@ def test_no_run_made_a_folder_beside_its_own(chain):
     assert [path.name for path in chain.folder.parent.rglob("*%20*")] == []
 
 
+@pytest.mark.host("command line", "TorchScript equals the network")
 def test_exported_model_equals_the_trained_one(bundle, chain):
     exported = torch.jit.load(chain.folder / "exported" / "model.ts", map_location="cpu")
     parser = ConfigParser()
@@ -101,6 +106,7 @@ def test_exported_model_carries_config_and_metadata(bundle, chain):
     assert bundle.metadata["version"].encode() in extra["metadata.json"]
 
 
+@pytest.mark.host("torchrun", "two processes train one network")
 def test_two_processes_train_one_network(chain):
     folder = chain.folder / "two processes"
     assert [row["epoch"] for row in history(folder)] == ["1"]
@@ -109,11 +115,23 @@ def test_two_processes_train_one_network(chain):
     assert chain.log["torchrun"].count("INFO epoch 1/1") == 1
 
 
+@pytest.mark.host("torchrun", "folder inference divided among processes")
+def test_two_processes_give_the_table_that_one_gives(chain):
+    tables = [
+        (chain.folder / name / "results.csv").read_text(encoding="utf-8")
+        for name in ("inference results", "divided inference")
+    ]
+    assert tables[0].count("\n") > 2, "two studies at least"
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.host("command line", "misspelt options are refused")
 def test_misspelt_override_is_refused_before_anything_happens(chain):
     assert "Did you mean --epochs?" in chain.log["misspelt"]
     assert not (chain.folder / "misspelt").exists()
 
 
+@pytest.mark.host("command line", "missing data are refused by name")
 def test_missing_data_folder_is_refused_by_name(chain):
     assert str(chain.folder / "nowhere") in chain.log["missing"]
     assert "does not exist" in chain.log["missing"]

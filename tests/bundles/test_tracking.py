@@ -25,6 +25,7 @@ def files(runs, run, folder=""):
     return sorted(entry.path for entry in runs[0].list_artifacts(run.info.run_id, folder))
 
 
+@pytest.mark.host("MLflow", "one closed run for each training, evaluation, inference")
 def test_each_run_is_one_closed_run_of_its_kind(bundle, runs):
     assert [run.data.tags[KIND] for run in runs[1]].count("train") == 2  # alone, and with two processes together
     assert len(of_kind(runs, "evaluate")) == 1
@@ -35,6 +36,7 @@ def test_each_run_is_one_closed_run_of_its_kind(bundle, runs):
         assert run.data.tags["clinbundles.bundle_version"] == bundle.metadata["version"]
 
 
+@pytest.mark.host("MLflow", "parameters, versions, hash of the data")
 def test_training_logs_parameters_versions_and_the_hash_of_its_manifest(bundle, runs):
     parameters = of_kind(runs, "train")[0].data.params
     for name in [*bundle.settings["parameters"], "version.torch", "version.monai"]:
@@ -61,6 +63,7 @@ def test_executed_config_its_sources_and_packages_are_kept(runs):
         assert "packages.json" in files(runs, run)
 
 
+@pytest.mark.host("MLflow", "tables and figures")
 def test_tables_and_figures_are_kept(runs):
     assert files(runs, of_kind(runs, "train")[0], "tables") == ["tables/history.csv"]
     assert files(runs, of_kind(runs, "evaluate")[0], "tables")

@@ -62,6 +62,7 @@ def said_of_the_patient(folder, *texts):
     return found
 
 
+@pytest.mark.host("command line", "DICOM in, DICOM segmentation out (en-face image)")
 def test_en_face_dicom_gives_the_masks_of_its_png_and_a_segmentation_of_its_grid(tmp_path):
     torch.manual_seed(0)
     torch.save(VesselUNet().state_dict(), tmp_path / "model.pt")
@@ -142,6 +143,7 @@ class SaveImageNiftid(MapTransform):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.host("command line", "DICOM series in (classic, enhanced), results on their grid")
 def test_a_folder_of_series_is_done_in_spite_of_a_broken_one_and_results_lie_on_the_series(
     tmp_path, volume, caplog, capsys, workers
 ):

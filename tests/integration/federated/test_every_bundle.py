@@ -32,7 +32,7 @@ def small_training(name, folder):
 @pytest.mark.host("Federated", "a site evaluates, trains and sends its update")
 def test_a_site_evaluates_the_shared_model_and_sends_a_finite_update(hosted, tmp_path):
     if not hosted.has_config("train"):
-        pytest.skip("cannot be trained")
+        pytest.skip("does not apply: the bundle has no training")
     overrides = small_training(hosted.name, tmp_path)
     plan = make_plan(
         hosted, ("configs/train.yaml",), overrides, rounds=1, local_epochs=1, sites=2, output_dir=tmp_path / "out"

@@ -74,6 +74,7 @@ def broken_sites(toy, tmp_path_factory):
     return run(federation(*toy, folder, sites=4, min_sites=3, rounds=ROUNDS), folder, broken)
 
 
+@pytest.mark.host("Federated", "two sites train one model")
 def test_two_sites_train_one_model_that_fits_the_bundle(two_sites, toy):
     assert two_sites.code == 0, two_sites.log
     assert two_sites.dice()[-1] > 0.7 > two_sites.dice()[0], two_sites.log
@@ -119,6 +120,7 @@ def test_the_whole_training_is_one_mlflow_run(two_sites):
     assert runs[0].data.params["sites"] == "2"
 
 
+@pytest.mark.host("Federated", "four sites: one is killed, one sends broken weights")
 def test_a_dead_and_a_poisoned_site_leave_a_finite_and_good_model(broken_sites):
     assert broken_sites.code == 0, broken_sites.log
     assert all(torch.isfinite(weight).all() for weight in broken_sites.weights().values())

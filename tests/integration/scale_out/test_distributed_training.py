@@ -41,6 +41,7 @@ def test_two_nodes_write_one_history_and_one_checkpoint(trained):
     assert "Done. Results in" not in node_1
 
 
+@pytest.mark.host("torchrun", "two nodes over loopback train the same network as two processes")
 def test_two_nodes_train_the_network_that_two_processes_train(trained):
     folder, _ = trained
     one, two = (

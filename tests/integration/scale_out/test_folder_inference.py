@@ -85,6 +85,7 @@ def test_a_killed_process_stops_the_others_instead_of_leaving_them_waiting(runs)
     assert not runs.table_after_kill
 
 
+@pytest.mark.host("torchrun", "a killed process stops the others; started again, each study is done once")
 def test_started_again_each_missing_study_is_done_once(runs):
     assert "3 of 3 studies are finished already" in runs.second_log
     now = records(runs.results)

@@ -21,6 +21,7 @@ with tracked_run("train", "a_bundle", tracking_uri=sys.argv[1], experiment="kill
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not tell when a process started")
+@pytest.mark.host("MLflow", "a killed run is marked as failed and not continued")
 def test_next_run_marks_a_killed_run_as_failed_and_leaves_living_ones_alone(store, runs_of):
     client = mlflow.MlflowClient(store)
     number = client.create_experiment("killed")

@@ -11,6 +11,7 @@ from clinbundles.handlers import tracked_run
 PARENT = "mlflow.parentRunId"
 
 
+@pytest.mark.host("MLflow", "nested runs of claims")
 def test_trainings_and_tables_inside_a_run_are_its_children(store, runs_of, train, tmp_path):
     where = {"tracking_uri": store, "experiment": "claims"}
     with tracked_run("claims", "a_bundle", **where, name="session") as session:
