@@ -22,6 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         for folder in ("claims", "benchmarks"):
@@ -43,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _group_of(file: Path) -> str:
     """Tests that share expensive fixtures run in one process: those of a file, of a host, of the conformity suite."""
     together = [ROOT / "tests" / "bundles", *(ROOT / "tests" / "integration").iterdir()]
-    return str(file.parent if file.parent in together else file)
+    return (file.parent if file.parent in together else file).relative_to(ROOT / "tests").as_posix()
 
 
 def _bundles_of(item: pytest.Item) -> set[str]:
