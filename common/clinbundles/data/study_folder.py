@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import logging
 import math
@@ -14,26 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from clinbundles.data.atomic_file import write_json
+from clinbundles.data.content_hash import file_hash
 from clinbundles.data.dicom_studies import DICOM_ENDINGS, StudyFiles, files_digest, studies_of
 from clinbundles.dicom.series_listing import is_dicom
 
 STUDY_TABLE = "studies.csv"
 RECORD_NAME = "done.json"
-_CHUNK = 1 << 20
 
 logger = logging.getLogger(__name__)
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's content (hexadecimal), or ``"missing"`` where there is no such file."""
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+        return file_hash(path)
     except FileNotFoundError:
         return "missing"
-    return digest.hexdigest()
 
 
 def study_digest(image: str | os.PathLike[str] | Sequence[str]) -> str:

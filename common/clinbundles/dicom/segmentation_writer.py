@@ -18,11 +18,12 @@ import clinbundles
 from clinbundles.data.atomic_file import atomic_path
 from clinbundles.dicom.dicom_description import Algorithm, CodedTerm, Segment
 from clinbundles.dicom.read_series import series_files, series_headers
+from clinbundles.dicom.result_equipment import MANUFACTURER
 from clinbundles.dicom.segmentation_source import add_patient_and_study, source_images
 from clinbundles.dicom.series_frames import frames_of
 from clinbundles.dicom.series_geometry import series_grid
+from clinbundles.dicom.source_header import result_series_number
 
-MANUFACTURER = "clinbundles"
 _SERIAL_NUMBER = "0"  # the standard wants one; software has none
 _SERIES_NUMBER_OFFSET = 1000  # SEG of series 5 is series 1005, so that viewers list it beside its images
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -85,7 +86,7 @@ def write_segmentation(
             for number, segment in enumerate(segments.values(), start=1)
         ],
         series_instance_uid=highdicom.UID(),
-        series_number=_SERIES_NUMBER_OFFSET + int(headers[0].get("SeriesNumber") or 0),
+        series_number=result_series_number(headers[0], _SERIES_NUMBER_OFFSET),
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
         manufacturer=MANUFACTURER,

@@ -11,7 +11,7 @@ from monai.deploy.core import ExecutionContext, Fragment, InputContext, Operator
 
 from clinbundles import __version__
 from clinbundles.data.atomic_file import write_json
-from clinbundles.data.study_folder import file_digest
+from clinbundles.data.content_hash import file_hash
 from clinbundles.hosts.bundle_predictor import BundlePredictor
 from clinbundles.hosts.deploy.output_folder import RECORD
 from clinbundles.hosts.deploy.report_operator import report_rows
@@ -74,7 +74,7 @@ class RecordOperator(Operator):
             "version": bundle.version,
             "clinbundles": __version__,
             "notice": bundle.notice,
-            "weights_sha256": file_digest(self.predictor.weights),
+            "weights_sha256": file_hash(self.predictor.weights),
             "settings": dict(self.settings),
             "input": {"modality": study.series.modality, "files": len(study.files)},
         }
