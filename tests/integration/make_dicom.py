@@ -29,7 +29,7 @@ def header(
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image.SOPClassUID, image.SOPInstanceUID = kind, generate_uid()
-    image.StudyInstanceUID, image.SeriesInstanceUID = "1.2.3.4", series
+    image.StudyInstanceUID, image.SeriesInstanceUID = study, series
     image.SpecificCharacterSet = "ISO_IR 192"
     image.PatientName, image.PatientID, image.PatientBirthDate, image.PatientSex = (
         PATIENT_NAME,
@@ -88,6 +88,8 @@ def write_series(
     modality: str = "MR",
     series: str | None = None,
     phase: int | None = None,
+    study: str = "1.2.3.4",
+    frame_ms: float = 40.0,
 ) -> list[Path]:
     """Write (I, J, K) integers with an affine in RAS mm as one file per slice, in an order that is not that of slices.
 
@@ -98,7 +100,9 @@ def write_series(
         kind: SOP class.
         modality: Modality.
         series: Series Instance UID.
-        phase: point in time of a cine: 40 ms each.
+        phase: point in time of a cine.
+        study: Study Instance UID.
+        frame_ms: time from one phase to the next.
     """
     lps = RAS_TO_LPS @ affine
     lengths = np.linalg.norm(lps[:3, :3], axis=0)
@@ -107,7 +111,7 @@ def write_series(
     frame = "1.2.3.4.99"
     paths = []
     for k in range(volume.shape[2]):
-        image = header(kind, modality, series=series)
+        image = header(kind, modality, study, series)
         image.FrameOfReferenceUID, image.PositionReferenceIndicator = frame, ""
         image.ImageOrientationPatient = [f"{value:.12f}"[:16] for value in directions[:, :2].T.ravel()]
         image.ImagePositionPatient = [f"{value:.12f}"[:16] for value in lps[:3, 3] + k * lps[:3, 2]]
@@ -115,7 +119,7 @@ def write_series(
         image.SliceThickness, image.PatientPosition = float(f"{lengths[2]:.10g}"), "HFS"
         image.InstanceNumber = k + 1
         if phase is not None:
-            image.TriggerTime = 40.0 * phase
+            image.TriggerTime = float(f"{frame_ms * phase:.10g}")
         set_pixels(image, volume[:, :, k].T)
         number = (7 * k + 3) % volume.shape[2] if np.gcd(7, volume.shape[2]) == 1 else k  # names do not tell the order
         paths.append(save(image, folder / f"IM{number:04d}_{phase or 0:02d}.dcm"))

@@ -20,15 +20,23 @@ class StudyFiles:
     """The files of one study.
 
     Attributes:
-        files: sorted paths; one for anything but DICOM.
+        files: sorted paths; one for anything but DICOM and exams.
         place: what the study is named after, in the user's own words: the folder that holds nothing but this series,
             else the first file. No attribute of the images goes into a name.
-        is_series: whether it is a DICOM series.
+        is_series: whether it is a DICOM series or an exam, which a case gives as the list of its files.
     """
 
     files: tuple[Path, ...]
     place: Path
     is_series: bool = False
+
+
+def files_inside(files: Sequence[Path], root: Path) -> list[Path]:
+    """The files without links that lead out of ``root``; the log says how many were left out."""
+    inside = [file for file in files if not leads_out(file, root)]
+    if len(inside) < len(files):
+        logger.warning("%d links lead out of %s and are left out", len(files) - len(inside), root.name)
+    return inside
 
 
 def studies_of(files: Sequence[Path], root: Path) -> list[StudyFiles]:
@@ -37,9 +45,7 @@ def studies_of(files: Sequence[Path], root: Path) -> list[StudyFiles]:
     Objects that are no image (reports, presentation states, plans) and links that lead out of ``root`` are left out;
     the log says how many. A series that cannot be read stays a study, so that it is listed as failed.
     """
-    inside = [file for file in files if not leads_out(file, root)]
-    if len(inside) < len(files):
-        logger.warning("%d links lead out of %s and are left out", len(files) - len(inside), root.name)
+    inside = files_inside(files, root)
     dicom = [file for file in inside if is_dicom(file)]
     listed = list_series(dicom)
     images = [series.files for series in listed if series.has_image]

@@ -15,6 +15,7 @@ from typing import Any
 from clinbundles.data.atomic_file import write_json
 from clinbundles.data.content_hash import file_hash
 from clinbundles.data.dicom_studies import DICOM_ENDINGS, StudyFiles, files_digest, studies_of
+from clinbundles.data.exam_studies import exams_of
 from clinbundles.dicom.series_listing import is_dicom
 
 STUDY_TABLE = "studies.csv"
@@ -72,6 +73,9 @@ class StudyFolder(Sequence[dict[str, Any]]):
         dicom_series: whether the files of a DICOM series are one study, whatever their names; its image is then the
             sorted list of its files. A series is named after the folder that holds it alone, else after its first
             file; ``studies.csv`` may name that folder or any of its files. Links out of the folder are left out.
+        exams: whether all images of an examination are one study: the DICOM files of one Study Instance UID, whatever
+            series and folders they lie in, and the other files of one folder. Its image is the sorted list of all its
+            files; it is named as a series is, and ``studies.csv`` may name it so.
         overwrite: redo studies that were finished with other settings instead of refusing.
         share: number of this process, from 0, and number of processes that divide the folder among themselves. A
             study belongs to one process whatever is finished, so none is done twice; after an interruption the number
@@ -94,6 +98,7 @@ class StudyFolder(Sequence[dict[str, Any]]):
         image_key: str = "image",
         recursive: bool = True,
         dicom_series: bool = False,
+        exams: bool = False,
         overwrite: bool = False,
         share: Sequence[int] = (0, 1),
     ) -> None:
@@ -106,7 +111,8 @@ class StudyFolder(Sequence[dict[str, Any]]):
         self.case_keys = tuple(case_keys)
         self.image_key = image_key
         self.recursive = recursive
-        self.dicom_series = dicom_series
+        self.dicom_series = dicom_series or exams
+        self.exams = exams
         self.overwrite = overwrite
         self.share = (process, processes)
         self._settings = dict(settings or {})
@@ -194,7 +200,7 @@ class StudyFolder(Sequence[dict[str, Any]]):
                     "studies by the next run; choose another output_dir"
                 )
             files = self._find_files(root)
-        studies = studies_of(files, root) if self.dicom_series else [StudyFiles((file,), file) for file in files]
+        studies = self._grouped(files, root)
         if not studies:
             raise FileNotFoundError(
                 f"dataset_dir '{self.dataset_dir}' holds no study: no file ends in "
@@ -222,6 +228,11 @@ class StudyFolder(Sequence[dict[str, Any]]):
             if not self.recursive:
                 break
         return sorted(found)
+
+    def _grouped(self, files: Sequence[Path], root: Path) -> list[StudyFiles]:
+        if self.exams:
+            return exams_of(files, root)
+        return studies_of(files, root) if self.dicom_series else [StudyFiles((file,), file) for file in files]
 
     def _is_study(self, file: Path) -> bool:
         name = file.name.lower()

@@ -11,6 +11,7 @@ from typing import Any
 from clinbundles.data.strict_yaml import read_yaml
 
 LONGEST_LABEL = 64  # characters that DICOM allows (LO)
+STUDIES = ("series", "exam")
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ class DicomDescription:
         series: rules of :func:`clinbundles.dicom.select_series`, {} takes every series.
         segments: foreground labels by number, {} if the bundle gives no label map.
         algorithm_name, algorithm_family: of :class:`Algorithm`, None without segments.
+        study: what one study of the bundle is: "series", or "exam" for all series of an examination that fit.
     """
 
     series: dict[str, str] = field(default_factory=dict)
     segments: dict[int, Segment] = field(default_factory=dict)
     algorithm_name: str | None = None
     algorithm_family: CodedTerm | None = None
+    study: str = "series"
 
     def algorithm(self, version: str) -> Algorithm:
         """The algorithm in one version.
@@ -89,7 +92,10 @@ def read_dicom_description(path: str | os.PathLike[str]) -> DicomDescription:
     """
     path = Path(path)
     content = read_yaml(path) or {}
-    _refuse_other_keys(content, ("series", "segments", "algorithm"), f"{path.name}")
+    _refuse_other_keys(content, ("study", "series", "segments", "algorithm"), f"{path.name}")
+    study = content.get("study", STUDIES[0])
+    if study not in STUDIES:
+        raise ValueError(f"{path.name}: study is {study!r}, expected {' or '.join(STUDIES)}")
     segments = {
         _number(number, path.name): _segment(entry, f"{path.name}, segment {number}")
         for number, entry in (content.get("segments") or {}).items()
@@ -103,6 +109,7 @@ def read_dicom_description(path: str | os.PathLike[str]) -> DicomDescription:
         segments=dict(sorted(segments.items())),
         algorithm_name=None if "name" not in algorithm else _short(algorithm["name"], f"{path.name}, algorithm"),
         algorithm_family=None if "family" not in algorithm else _term(algorithm["family"], f"{path.name}, family"),
+        study=study,
     )
 
 

@@ -21,7 +21,9 @@ from clinbundles.dicom.series_error import SeriesError
 
 DICOMDIR = "1.2.840.10008.1.3.10"
 _PATIENT_GROUP = 0x0010
-_LISTED = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "SeriesNumber", "Rows"]
+_LISTED = [
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "SeriesNumber", "Rows")
+]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class DicomSeries:
         number: Series Number, None where there is none.
         has_image: whether its files are images (not reports, presentation states or plans).
         damaged: whether the header cannot be read.
+        study_uid: Study Instance UID: series of one examination share it; empty where a file states none.
     """
 
     uid: str = field(repr=False)
@@ -47,6 +50,7 @@ class DicomSeries:
     number: int | None = None
     has_image: bool = True
     damaged: bool = False
+    study_uid: str = field(default="", repr=False)
 
     @disable_value_validation()
     def attributes(self, name: str) -> str:
@@ -175,6 +179,7 @@ def _series_of(file: Path, header: Any) -> DicomSeries:
         sop_class=kind,
         number=None if number in (None, "") else int(number),
         has_image=bool(header.get("Rows")) or "Image Storage" in kind,  # an image cut off before Rows is still one
+        study_uid=str(header.get("StudyInstanceUID", "") or ""),
     )
 
 

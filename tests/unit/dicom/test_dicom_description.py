@@ -21,6 +21,7 @@ def test_a_description_is_read_in_order_of_labels(tmp_path):
     (tmp_path / "dicom.yaml").write_text(GOOD)
     about = read_dicom_description(tmp_path / "dicom.yaml")
     assert about.series == {"Modality": "MR"}
+    assert about.study == "series"
     assert [(number, segment.label) for number, segment in about.segments.items()] == [(1, "pool"), (2, "wall")]
     assert about.segments[1].region.meaning == "Retina"
     assert about.segments[2].region is None
@@ -33,7 +34,8 @@ def test_a_description_is_read_in_order_of_labels(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("series:", "serie:", "dicom.yaml: expected series, segments, algorithm; found serie"),
+        ("series:", "serie:", "dicom.yaml: expected study, series, segments, algorithm; found serie"),
+        ("series:", "study: patient\nseries:", "study is 'patient', expected series or exam"),
         ('"20982000"', "20982000", r'segment 2, type: expected \[scheme, "code", meaning\], all texts'),
         ("label: wall, ", "", "segment 2: label is missing"),
         ("label: wall", f"label: {'w' * 65}", "at most 64 characters"),
