@@ -348,9 +348,9 @@ class MultiViewMotionNet(nn.Module):
         self._check(image, lax, lax_pose)
         short_axis, long_axis = self._encode(image, lax, lax_pose)
         field = self._field(short_axis, long_axis, lax_pose, image)
-        if self.shape_classes == 0:
-            return field
-        return torch.cat([field, self._shape(short_axis, long_axis, lax_pose, image, 0)], dim=1)
+        if hasattr(self, "shape"):  # TorchScript leaves the branch out where there is no head
+            field = torch.cat([field, self._shape(short_axis, long_axis, lax_pose, image, 0)], dim=1)
+        return field
 
     @torch.jit.export
     def motion_and_shapes(self, image: torch.Tensor, lax: torch.Tensor, lax_pose: torch.Tensor) -> torch.Tensor:
@@ -358,11 +358,11 @@ class MultiViewMotionNet(nn.Module):
         self._check(image, lax, lax_pose)
         short_axis, long_axis = self._encode(image, lax, lax_pose)
         field = self._field(short_axis, long_axis, lax_pose, image)
-        if self.shape_classes == 0:
-            return field
-        at_ed = self._shape(short_axis, long_axis, lax_pose, image, 0)
-        at_t = self._shape(short_axis, long_axis, lax_pose, image, 1)
-        return torch.cat([field, at_ed, at_t], dim=1)
+        if hasattr(self, "shape"):
+            at_ed = self._shape(short_axis, long_axis, lax_pose, image, 0)
+            at_t = self._shape(short_axis, long_axis, lax_pose, image, 1)
+            field = torch.cat([field, at_ed, at_t], dim=1)
+        return field
 
 
 def _coarse_points(
