@@ -1,0 +1,1 @@
+"""Simulated anatomy of known truth that several bundles share."""

@@ -1,0 +1,210 @@
+"""Cine images of a heart on planes: slice profile, tissue signal, material texture, coil shading, blur, noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from clinbundles.phantoms.heart.activation import activation_at
+from clinbundles.phantoms.heart.heart import Heart
+from clinbundles.phantoms.heart.kinematics import axis_bend, before, segments
+from clinbundles.phantoms.heart.scanner_planes import View
+from clinbundles.phantoms.heart.surroundings import surrounding_tissue
+from clinbundles.phantoms.heart.tissue import LABELS, heart_tissue, sac_radius
+
+# Five samples of a voxel, in units of its pixel, pixel and slab: the whole slab and a turned grid within the pixel, so
+# that partial volume is right in all three directions. The middle one decides a draw of the labels.
+_SAMPLES = np.array([[0, 0, 0], [0.18, 0.34, -0.2], [-0.34, 0.18, 0.2], [-0.18, -0.34, 0.4], [0.34, -0.18, -0.4]])
+_TEXTURE_NODES = 32
+_TEXTURE_STEP_MM = 4.0
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How one examination looks: what is drawn once and kept for all its views.
+
+    Attributes:
+        signals: (18,) signal of each tissue, blood = 1.
+        texture: (32, 32, 32) periodic, relative, in material coordinates: it moves with the muscle.
+        blur_pixels: SD of the point spread in plane, pixels.
+        noise: SD of the noise in each channel, relative to blood.
+        coil: (4,) gradient of the log sensitivity per 100 mm along patient axes, and its curvature.
+        scale: stored value of blood.
+    """
+
+    signals: NDArray[np.float32]
+    texture: NDArray[np.float32]
+    blur_pixels: float
+    noise: float
+    coil: NDArray[np.float64]
+    scale: float
+
+
+def draw_scan(
+    rng: np.random.Generator, signals: NDArray[np.float32], *, noise: tuple[float, float], texture: tuple[float, float]
+) -> Scan:
+    """How an examination looks.
+
+    Args:
+        signals: of the tissues.
+        noise: range of the noise's SD relative to blood (SNR of blood 12-60 in clinical cine).
+        texture: range of the SD of the muscle's texture.
+    """
+    grain = gaussian_filter(rng.normal(0.0, 1.0, (_TEXTURE_NODES,) * 3), rng.uniform(0.6, 1.5), mode="wrap")
+    coil = np.array([rng.normal(-0.1, 0.25), rng.uniform(0.1, 1.0), rng.normal(0.0, 0.25), rng.normal(0.0, 0.4)])
+    return Scan(
+        signals=signals,
+        texture=(grain / grain.std() * rng.uniform(*texture)).astype(np.float32),
+        blur_pixels=float(rng.uniform(0.35, 0.75)),
+        noise=float(np.exp(rng.uniform(*np.log(noise)))),
+        coil=coil,
+        scale=float(rng.uniform(350.0, 650.0)),
+    )
+
+
+def draw_cine(
+    heart: Heart, view: View, times: NDArray[np.float64], scan: Scan, rng: np.random.Generator
+) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """Magnitude images and labels (I, J, slices, T) of a view.
+
+    A label is what most of the voxel's samples are (the slab's majority); the image is their mean.
+    """
+    size = view.size
+    images = np.empty((*size, len(times)), np.float32)
+    labels = np.empty((*size, len(times)), np.uint8)
+    to_heart = np.linalg.inv(_pose(heart)) @ view.affine
+    middle = np.array([0.0, 0.0, -0.5 * heart.anatomy.length])
+    thickness = view.slab_mm / float(np.linalg.norm(view.affine[:3, 2]))
+    offsets = _SAMPLES * [1.0, 1.0, thickness]
+    for k in range(size[2]):
+        plane = to_heart.copy()
+        plane[:3, 3] += heart.rotation.T @ view.shifts[k]
+        static = _static_tissue(
+            heart.anatomy, heart.motion, heart.surroundings, heart.anatomy.length, heart.rotation, middle, plane, k,
+            offsets, size[0], size[1],
+        )  # fmt: skip
+        shading = _coil_shading(scan.coil, heart.rotation, plane, middle, k, size)
+        for t, time in enumerate(times):
+            signal, labels[:, :, k, t] = _draw_frame(
+                heart.anatomy, heart.motion, heart.interior, heart.anatomy.length, float(time),
+                heart.sway * activation_at(heart.motion.course, float(time)), plane, k, offsets, static, scan.signals,
+                scan.texture, LABELS,
+            )  # fmt: skip
+            signal = gaussian_filter(signal, scan.blur_pixels, mode="nearest") * shading
+            real, imaginary = scan.noise * rng.standard_normal((2, *signal.shape), np.float32)
+            images[:, :, k, t] = np.hypot(signal + real, imaginary)
+    return np.minimum(np.rint(scan.scale * images), 32767).astype(np.int16), labels
+
+
+def _pose(heart: Heart) -> NDArray[np.float64]:
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = heart.rotation, heart.base
+    return pose
+
+
+def _coil_shading(
+    coil: NDArray[np.float64],
+    rotation: NDArray[np.float64],
+    plane: NDArray[np.float64],
+    middle: NDArray[np.float64],
+    k: int,
+    size: tuple[int, int, int],
+) -> NDArray[np.float64]:
+    """Sensitivity (I, J) of the receiving coil: smooth, 1 at the middle of the heart, mostly brighter in front."""
+    i, j = np.meshgrid(np.arange(size[0]), np.arange(size[1]), indexing="ij")
+    here = np.stack([i, j, np.full_like(i, k)], -1) @ plane[:3, :3].T + plane[:3, 3] - middle
+    patient = here @ rotation.T / 100.0
+    return np.asarray(np.exp(patient @ coil[:3] + coil[3] * (patient**2).sum(-1)))
+
+
+@njit(cache=True)
+def _static_tissue(shape, motion, around, length, rotation, middle, plane, k, offsets, rows, columns):  # type: ignore[no-untyped-def]
+    out = np.empty((rows, columns, len(offsets)), np.uint8)
+    for i in range(rows):
+        for j in range(columns):
+            for n in range(len(offsets)):
+                u, v, w = i + offsets[n, 0], j + offsets[n, 1], k + offsets[n, 2]
+                x = plane[0, 0] * u + plane[0, 1] * v + plane[0, 2] * w + plane[0, 3]
+                y = plane[1, 0] * u + plane[1, 1] * v + plane[1, 2] * w + plane[1, 3]
+                z = plane[2, 0] * u + plane[2, 1] * v + plane[2, 2] * w + plane[2, 3]
+                deep = z - middle[2]
+                right = rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * deep
+                front = rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * deep
+                up = rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * deep
+                bent = x - axis_bend(motion, length, z)
+                angle = math.atan2(y, bent)
+                knots = segments(shape, motion, length, angle, math.cos(angle), math.sin(angle), min(z, 0.0), 0.0, 0.0)
+                recess = z < 8.0 and math.hypot(bent, y) < 2.0 + sac_radius(shape, knots, angle, min(z, 0.0))
+                recess = recess and z > -length - 3.0
+                out[i, j, n] = surrounding_tissue(around, right, front, up, recess, angle)
+    return out
+
+
+@njit(cache=True)
+def _draw_frame(
+    shape, motion, interior, length, time, sway, plane, k, offsets, static, signals, texture, tissue_labels
+):  # type: ignore[no-untyped-def]
+    rows, columns, samples = static.shape
+    beat = activation_at(motion.course, time)
+    signal = np.empty((rows, columns), np.float32)
+    labels = np.empty((rows, columns), np.uint8)
+    votes = np.zeros(4, np.int64)
+    for i in range(rows):
+        for j in range(columns):
+            total = 0.0
+            votes[:] = 0
+            middle = 0
+            for n in range(samples):
+                u, v, w = i + offsets[n, 0], j + offsets[n, 1], k + offsets[n, 2]
+                x = plane[0, 0] * u + plane[0, 1] * v + plane[0, 2] * w + plane[0, 3] - sway[0]
+                y = plane[1, 0] * u + plane[1, 1] * v + plane[1, 2] * w + plane[1, 3] - sway[1]
+                z = plane[2, 0] * u + plane[2, 1] * v + plane[2, 2] * w + plane[2, 3] - sway[2]
+                tissue = 0
+                grain = 0.0
+                if z > -length and z < shape.atrium_height and x * x + y * y < 110.0 * 110.0:
+                    x -= axis_bend(motion, length, z)
+                    squared, angle, height = before(shape, motion, length, time, beat, x, y, z)
+                    cosine, sine = math.cos(angle), math.sin(angle)
+                    knots = segments(shape, motion, length, angle, cosine, sine, height, time, beat)
+                    shrink = math.sqrt(knots[3] / knots[0]) if knots[0] > 0.0 else 1.0
+                    tissue = heart_tissue(shape, interior, knots, squared, angle, height, shrink)
+                    if tissue == 2 or tissue == 4 or tissue == 5 or tissue == 8:
+                        radius = math.sqrt(squared)
+                        grain = _texture_at(texture, radius * cosine, radius * sine, height)
+                if tissue == 0:
+                    tissue = static[i, j, n]
+                    if tissue >= 12 and tissue <= 15:
+                        grain = _texture_at(texture, 0.7 * x, 0.7 * y, 0.7 * z)
+                total += signals[tissue] * (1.0 + grain)
+                label = tissue_labels[tissue]
+                votes[label] += 1
+                if n == 0:
+                    middle = label
+            signal[i, j] = total / samples
+            best = middle
+            for label in range(4):
+                if votes[label] > votes[best]:
+                    best = label
+            labels[i, j] = best
+    return signal, labels
+
+
+@njit(cache=True)
+def _texture_at(texture, x, y, z):  # type: ignore[no-untyped-def]
+    """Trilinear, periodic."""
+    size = texture.shape[0]
+    x, y, z = x / _TEXTURE_STEP_MM, y / _TEXTURE_STEP_MM, z / _TEXTURE_STEP_MM
+    i, j, k = math.floor(x), math.floor(y), math.floor(z)
+    x, y, z = x - i, y - j, z - k
+    i, j, k = int(i) % size, int(j) % size, int(k) % size
+    i1, j1, k1 = (i + 1) % size, (j + 1) % size, (k + 1) % size
+    low = (1 - x) * ((1 - y) * texture[i, j, k] + y * texture[i, j1, k])
+    low += x * ((1 - y) * texture[i1, j, k] + y * texture[i1, j1, k])
+    high = (1 - x) * ((1 - y) * texture[i, j, k1] + y * texture[i, j1, k1])
+    high += x * ((1 - y) * texture[i1, j, k1] + y * texture[i1, j1, k1])
+    return (1 - z) * low + z * high
