@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 import yaml
+from bundle_images import copy_input
 
 from clinbundles.data import datalist
 
@@ -197,8 +198,7 @@ def small_data(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Smal
     chosen = bundle.settings["inference_input"]
     data.inputs.mkdir()
     for case in datalist(chosen["manifest"], data.sets, chosen["split"], progress=False):
-        source = Path(case[chosen["key"]])
-        shutil.copy(source, data.inputs / f"case {case['case']}{''.join(source.suffixes)}")
+        copy_input(case, chosen["key"], data.inputs / f"case {case['case']}")
     return data
 
 

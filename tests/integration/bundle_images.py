@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,22 @@ def bundle_settings(name: str) -> dict[str, Any]:
 
 
 def bundle_images(name: str, folder: Path, simulated: Path) -> list[Path]:
-    """Small simulated images for inference with a real bundle, copied into ``folder``."""
+    """Small simulated images for inference with a real bundle, copied into ``folder``: a file or a folder each."""
     chosen = bundle_settings(name)["inference_input"]
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for case in datalist(chosen["manifest"], simulated, chosen["split"], progress=False):
-        source = Path(case[chosen["key"]])
-        paths.append(Path(shutil.copy(source, folder / f"case_{case['case']}{''.join(source.suffixes)}")))
-    return paths
+    return [
+        copy_input(case, chosen["key"], folder / f"case_{case['case']}")
+        for case in datalist(chosen["manifest"], simulated, chosen["split"], progress=False)
+    ]
+
+
+def copy_input(case: Mapping[str, Any], key: str | Sequence[str], target: Path) -> Path:
+    """Copy what one study of inference is: the file of a key, or for several keys a folder with all of their files."""
+    if isinstance(key, str):
+        source = Path(case[key])
+        return Path(shutil.copy(source, target.with_name(target.name + "".join(source.suffixes))))
+    target.mkdir(parents=True)
+    for name in key:
+        if name in case:
+            shutil.copy(case[name], target)
+    return target

@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import torch
 from make_dicom import OBLIQUE
+from monai.networks.nets.attentionunet import AttentionBlock
 
 FOLDER = Path(__file__).with_name("toy_bundles")
 KINDS = {
@@ -20,13 +21,20 @@ KINDS = {
     "toy_cine_labels": "label_map",
     "toy_classification": "classification",
     "toy_enhancement": "files",
+    "toy_exam": "files",  # of two images a study, for a network of two inputs
 }
+EXAM = {"long_axis": (16, 16, 1), "short_axis": (16, 16, 4)}
+"""Images of an exam that toy_exam takes: name and shape."""
 
 
 def weights(name: str) -> dict[str, torch.Tensor]:
     """State dict that makes a toy do what its config says."""
     if name == "toy_classification":  # by mean brightness: below 0.33, between, above 0.67
         return {"2.weight": torch.tensor([[0.0], [30.0], [60.0]]), "2.bias": torch.tensor([0.0, -10.0, -30.0])}
+    if name == "toy_exam":
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return AttentionBlock(spatial_dims=3, f_int=2, f_g=1, f_l=1).state_dict()
     if name in ("toy_cine_labels", "toy_enhancement"):
         return {"weight": torch.ones(1), "bias": torch.zeros(1)}
     ones = [1] * (2 if name == "toy_slice_labels" else 3)
@@ -61,6 +69,13 @@ def write_volume(path: Path, shape: Sequence[int] = (24, 20, 8), seed: int = 0, 
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(image, path)
     return path
+
+
+def write_exam(folder: Path, seed: int = 0) -> Path:
+    """Write the images of an exam for toy_exam into a folder; returns it."""
+    for number, (name, shape) in enumerate(EXAM.items()):
+        write_volume(folder / f"{name}.nii.gz", shape, 10 * seed + number)
+    return folder
 
 
 def bright_labels(array: np.ndarray) -> np.ndarray:

@@ -26,12 +26,14 @@ class BundlePredictor:
     """The pipeline of a bundle's inference config without the transforms that write files.
 
     Preprocessing, network, inferer and postprocessing are those of the command line, so that a host's result is the
-    command line's. The network is built and the weights are read at the first use.
+    command line's. Of several inputs that metadata declare, those after the first that the preprocessed sample holds
+    go to the network by their names. The network is built and the weights are read at the first use.
 
     Args:
         bundle: the bundle.
         device: where the network runs.
         weights: a checkpoint (state dict, bare or under "model") or a TorchScript file; default the shipped weights.
+        writers: keep the transforms that write files; set the id ``output_dir``, and give each call a ``study``.
         settings: ids of inference.yaml to set, such as ``fov_mm=6``.
 
     Raises:
@@ -43,6 +45,8 @@ class BundlePredictor:
         bundle: HostedBundle,
         device: str = "cpu",
         weights: str | os.PathLike[str] | None = None,
+        *,
+        writers: bool = False,
         **settings: Any,
     ) -> None:
         self.bundle = bundle
@@ -63,7 +67,8 @@ class BundlePredictor:
         self.parser.update({"bundle_root": str(bundle.root), "device": self.device, **settings})
         self.preprocessing = self._component("preprocessing")
         self.inferer = self._component("inferer")
-        self.postprocessing = without_writers(self._component("postprocessing"))
+        postprocessing = self._component("postprocessing")
+        self.postprocessing = postprocessing if writers else without_writers(postprocessing)
 
     def _component(self, name: str) -> Any:
         try:
@@ -82,7 +87,7 @@ class BundlePredictor:
         """Do one study.
 
         Args:
-            image: path of the image, or the files of a DICOM series.
+            image: path of the image, or the files of a DICOM series or of an exam.
             case: further entries of the case, such as ``study``.
 
         Returns:
@@ -94,10 +99,17 @@ class BundlePredictor:
         else:
             paths = [os.fspath(path) for path in image]
         sample = self.preprocessing({**case, "image": paths})
-        batch = list_data_collate([{"image": sample["image"]}])["image"].to(self.device)
+        first, *names = self.bundle.inputs
+        inputs = {name: sample[name] for name in (first, *names) if name in sample}
+        batch = {name: _moved(value, self.device) for name, value in list_data_collate([inputs]).items()}
         with torch.no_grad():
-            sample["pred"] = decollate_batch(self.inferer(batch, self.network).cpu())[0]
+            prediction = self.inferer(batch.pop(first), self.network, **batch)
+            sample["pred"] = decollate_batch(prediction.cpu())[0]
         return self.postprocessing(sample)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def without_writers(postprocessing: Compose) -> Compose:

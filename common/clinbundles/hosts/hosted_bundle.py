@@ -108,6 +108,16 @@ class HostedBundle:
         return len(first["spatial_shape"])
 
     @property
+    def inputs(self) -> list[str]:
+        """Names of the network's inputs in the order of its arguments; the first is the image."""
+        return list(self.metadata["network_data_format"]["inputs"])
+
+    @property
+    def takes_exam(self) -> bool:
+        """Whether one study is all images of an examination (``study: exam`` of configs/dicom.yaml), not one image."""
+        return self.dicom.study == "exam"
+
+    @property
     def weights(self) -> Path:
         """The shipped weights."""
         return self.root / "models" / "model.pt"

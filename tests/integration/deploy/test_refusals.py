@@ -132,6 +132,54 @@ def test_a_file_that_was_cut_off_is_refused_by_name(app: App, toy: Path, study: 
     refused(app(toy, study), file.name)
 
 
+@pytest.fixture
+def exam(tmp_path: Path) -> Path:
+    """Two series of one study that toy_exam takes, a series of another modality, and a series of another study."""
+    for folder, study, kind, shape in (
+        ("long axis", "1.2.3.4", "MR", (16, 16, 1)),
+        ("short axis", "1.2.3.4", "MR", (16, 16, 4)),
+        ("screenshot", "1.2.3.4", "OT", (16, 16, 2)),
+        ("years ago", "1.2.3.5", "MR", (16, 16, 2)),
+    ):
+        write_series(tmp_path / "exam" / folder, volume(shape), OBLIQUE, modality=kind, study=study)
+    return tmp_path / "exam"
+
+
+def test_of_an_exam_all_series_of_one_study_that_fit_are_taken(
+    app: App, toy_bundle: Callable[[str], Path], exam: Path
+) -> None:
+    uids = {folder.name: str(pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID) for folder in exam.iterdir()}
+    toy = toy_bundle("toy_exam")
+    several = app(toy, exam)
+    refused(several, "series of 2 studies of exam fit the bundle, expected one study", "--series UID")
+    assert uids["years ago"] in several.err
+    refused(app(toy, exam, "--series", uids["short axis"], "--probability"), "leave out --probability")
+    run = app(toy, exam, "--series", uids["short axis"])
+    assert run.code == 0, run.err
+    assert run.record["input"] == {"modality": "MR", "files": 5, "series": 2}
+    assert run.files == ["exam/exam_image.nii.gz", "report.dcm", "results.json"]
+
+
+def test_an_exam_is_not_done_without_a_file_that_cannot_be_read(
+    app: App, toy_bundle: Callable[[str], Path], exam: Path
+) -> None:
+    broken = exam / "short axis" / "broken.dcm"
+    broken.write_bytes(bytes(128) + b"DICM" + b"\xff" * 40)
+    refused(app(toy_bundle("toy_exam"), exam), "1 files whose header cannot be read, broken.dcm first")
+
+
+def test_a_full_disk_leaves_nothing_of_an_exam(app: App, toy_bundle: Callable[[str], Path], exam: Path) -> None:
+    for file in (exam / "years ago").iterdir():
+        file.unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the bundle's own file has some 3 kB
+    try:
+        run = app(toy_bundle("toy_exam"), exam)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    refused(run, "File too large")
+
+
 @pytest.mark.host("MONAI Deploy", "refuses an unknown bundle and broken weights")
 def test_an_unknown_bundle_is_refused_with_those_there_are(app: App, series: Path) -> None:
     refused(app("retinal_octa_vessel_segmentatoin", series), f"Did you mean {OCTA}?")

@@ -9,11 +9,26 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from bundle_images import BUNDLES, ROOT
+from bundle_images import BUNDLES as ALL_BUNDLES
+from bundle_images import ROOT
 from label.label_server import LabelServer, studies_of
 from make_dicom import OBLIQUE
 from PIL import Image
-from toy_bundles import KINDS, blob, make_toy_bundle, write_volume
+from toy_bundles import KINDS as ALL_KINDS
+from toy_bundles import blob, make_toy_bundle, write_volume
+
+from clinbundles.hosts.hosted_bundle import HostedBundle
+
+BUNDLES = [name for name in ALL_BUNDLES if not HostedBundle(ROOT / "bundles" / name).takes_exam]
+KINDS = [name for name in ALL_KINDS if name != "toy_exam"]
+
+
+@pytest.fixture(scope="session")
+def hosted(hosted: HostedBundle) -> HostedBundle:
+    """Each bundle that viewers can be served: one image at a time."""
+    if hosted.takes_exam:
+        pytest.skip("does not apply: the bundle takes an exam of several images")
+    return hosted
 
 
 @pytest.fixture(scope="session")

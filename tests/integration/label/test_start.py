@@ -6,7 +6,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from bundle_images import BUNDLES, ROOT
 
+from clinbundles.hosts.hosted_bundle import HostedBundle
 from clinbundles.hosts.label import __main__ as command
 from clinbundles.hosts.label.__main__ import main
 
@@ -65,6 +67,16 @@ def test_a_port_that_is_taken_is_told(started: list, toy: str, tmp_path: Path):
 
 def test_the_same_bundle_twice_is_refused(started: list, toy: str, tmp_path: Path):
     assert "each bundle is served once" in refusal([toy, toy, "--studies", str(tmp_path)])
+
+
+def test_a_bundle_for_exams_is_refused_with_where_to_use_it(started: list, toy_bundle, tmp_path: Path):
+    exams = [HostedBundle(ROOT / "bundles" / name) for name in BUNDLES]
+    for bundle in ["toy_exam", *(bundle.name for bundle in exams if bundle.takes_exam)]:
+        root = str(toy_bundle(bundle)) if bundle == "toy_exam" else bundle
+        said = refusal([root, "--studies", str(tmp_path)])
+        assert f"{bundle} takes all images of an examination at once, and viewers of MONAI Label show one" in said
+        assert "use its command line, or MONAI Deploy" in said
+    assert started == []
 
 
 def test_a_word_that_is_no_setting_is_refused(started: list, toy: str, tmp_path: Path):

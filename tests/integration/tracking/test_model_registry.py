@@ -44,8 +44,11 @@ def test_registered_network_computes_what_the_bundle_does(hosted, store, monkeyp
         inputs = example_inputs(hosted.metadata, batch, n)
         with torch.no_grad():
             torch.testing.assert_close(program(*inputs), network(*inputs), rtol=1e-4, atol=1e-4)
-    (declared,) = hosted.metadata["network_data_format"]["inputs"].values()
-    assert signature.inputs.inputs[0].shape == (-1, declared["num_channels"], *[-1] * len(declared["spatial_shape"]))
+    for spec, entry in zip(
+        signature.inputs.inputs, hosted.metadata["network_data_format"]["inputs"].values(), strict=True
+    ):
+        sizes = [size if isinstance(size, int) else -1 for size in entry["spatial_shape"]]
+        assert spec.shape == (-1, entry["num_channels"], *sizes)
     state = load(hosted.name, "shipped", store)
     shipped = torch.load(hosted.weights, weights_only=True)
     assert state.keys() == shipped.keys()

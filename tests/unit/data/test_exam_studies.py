@@ -43,8 +43,11 @@ def archive(tmp_path):
 def test_an_exam_is_one_study_named_after_its_folder_with_all_its_files_sorted(archive, tmp_path):
     cases = {case["study"]: case["image"] for case in exams(archive, tmp_path / "out")}
     assert {name: len(files) for name, files in cases.items()} == {
-        **{"P1": 2, "P2/visit 2": 1, "P3/DICOM": 4},
-        **{"mixed/41IM0000_00": 4, "mixed/51IM0000_00": 4},
+        "P1": 2,
+        "P2/visit 2": 1,
+        "P3/DICOM": 4,
+        "mixed/41IM0000_00": 4,
+        "mixed/51IM0000_00": 4,
     }
     for files in cases.values():
         assert files == sorted(files)

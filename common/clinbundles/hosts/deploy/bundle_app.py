@@ -25,8 +25,11 @@ from clinbundles.hosts.deploy.study_writer import StudyWriter
 class BundleApp(Application):
     """DICOM folder → the series that the bundle takes → the bundle → DICOM results and a record in JSON.
 
+    A bundle for exams takes all series of a study that fit. What it gives lies on no grid of one of them, so its own
+    writers write it.
+
     Args:
-        predictor: the bundle's pipeline.
+        predictor: the bundle's pipeline; of a bundle for exams, with the writers, whose ``output_dir`` is ``folder``.
         input_path: folder with DICOM files.
         folder: where the results go.
         settings: ids of the inference config that the user set, for the record.
@@ -61,9 +64,10 @@ class BundleApp(Application):
             input_path=self.input_path,
             rules=bundle.series_rules,
             series_uid=self.series_uid,
+            exam=bundle.takes_exam,
             name="select_series",
         )
-        run = BundleOperator(self, predictor=self.predictor, name="bundle")
+        run = BundleOperator(self, predictor=self.predictor, folder=self.folder, name="bundle")
         writers = self._writers()
         record = RecordOperator(
             self,
@@ -86,6 +90,8 @@ class BundleApp(Application):
             "equipment": ResultEquipment(bundle.name, bundle.version, bundle.notice),
         }
         writers: list[StudyWriter] = [ReportOperator(self, kind=bundle.kind, name="report", **common)]
+        if bundle.takes_exam:
+            return writers
         if bundle.kind == "label_map":
             writers.append(SegmentationOperator(self, bundle=bundle, name="segmentation", **common))
         if bundle.kind == "files":

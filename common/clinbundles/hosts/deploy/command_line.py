@@ -22,7 +22,8 @@ _GPU_DECODER = "monai.data.nvimgcodec_pydicom_plugin"  # warns at every start wi
 _STACK = 32 << 20  # bytes; with less the SDK warns at every start
 _DESCRIPTION = """
 Apply a bundle to the DICOM series of a folder that fits it, and write DICOM results: label maps as DICOM SEG, images as
-a derived series and NIfTI, measurements and class probabilities as DICOM SR; and a record, results.json. Any id of the
+a derived series and NIfTI, measurements and class probabilities as DICOM SR; and a record, results.json. A bundle for
+exams takes all series of a study that fit, and writes the files that its own command line writes. Any id of the
 bundle's inference config can be set, such as --fov_mm 6. Research use only.
 """
 

@@ -61,7 +61,7 @@ class RecordOperator(Operator):
     def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
         """Write the record."""
         study: StudyResult = op_input.receive(STUDY)
-        files: dict[str, str] = {}
+        files: dict[str, str] = dict(study.written)
         for name in self.writers:
             files.update(op_input.receive(name).files)
         write_json(self.folder / RECORD, self.record(study, files))
@@ -76,8 +76,10 @@ class RecordOperator(Operator):
             "notice": bundle.notice,
             "weights_sha256": file_hash(self.predictor.weights),
             "settings": dict(self.settings),
-            "input": {"modality": study.series.modality, "files": len(study.files)},
+            "input": {"modality": study.series[0].modality, "files": len(study.files)},
         }
+        if bundle.takes_exam:
+            record["input"]["series"] = len(study.series)
         if bundle.kind == "classification":
             record["probabilities"] = study.probabilities
         rows = report_rows(study, "")

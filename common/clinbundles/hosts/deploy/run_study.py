@@ -29,7 +29,7 @@ def run_study(
     probability: bool = False,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Run a bundle on the series of a folder that fits it, and say where the results are.
+    """Run a bundle on the series of a folder that fits it (all that fit, for an exam), and say where the results are.
 
     Args:
         bundle: name of an installed bundle, or its folder.
@@ -51,10 +51,13 @@ def run_study(
         OSError: a file that cannot be read or written.
     """
     hosted = find_bundle(bundle)
+    if probability and hosted.takes_exam:
+        raise BundleError(f"bundle {hosted.name} takes an exam and writes its own files: leave out --probability")
     _check_folders(source, target)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with OutputFolder(target, overwrite) as output:
-        predictor = hosted.predictor(device=device, weights=model, **dict(settings or {}))
+        own = {"writers": True, "output_dir": str(output.staging)} if hosted.takes_exam else {}
+        predictor = hosted.predictor(device=device, weights=model, **{**dict(settings or {}), **own})
         app = BundleApp(
             predictor, source, output.staging, settings=settings, series_uid=series_uid, probability=probability
         )

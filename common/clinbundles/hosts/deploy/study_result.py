@@ -14,22 +14,24 @@ from clinbundles.dicom.series_listing import DicomSeries
 
 @dataclass(frozen=True)
 class StudyResult:
-    """One series and what the bundle made of it.
+    """One series or exam and what the bundle made of it.
 
     Attributes:
-        series: the series that was chosen.
+        series: the series that were chosen: one, or those of an exam.
         sample: the sample after postprocessing; ``pred`` is the result.
         label_names: number to name of each label or class.
+        written: files that the bundle's own writers have left, relative to the output folder, and what they are.
     """
 
-    series: DicomSeries
+    series: tuple[DicomSeries, ...]
     sample: Mapping[str, Any] = field(repr=False)
     label_names: Mapping[int, str] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files of the series."""
-        return self.series.files
+        """The files of all series."""
+        return tuple(file for series in self.series for file in series.files)
 
     @property
     def prediction(self) -> np.ndarray:

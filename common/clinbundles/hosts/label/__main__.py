@@ -30,6 +30,12 @@ def main(words: list[str] | None = None) -> None:
         names = [bundle.name for bundle in bundles]
         if len(set(names)) < len(names):
             raise BundleError(f"each bundle is served once, found {', '.join(names)}")
+        for bundle in bundles:
+            if bundle.takes_exam:
+                raise BundleError(
+                    f"{bundle.name} takes all images of an examination at once, and viewers of MONAI Label show one: "
+                    "use its command line, or MONAI Deploy"
+                )
         settings = _settings(rest)
         settings_of_each(bundles, settings)
         studies = _studies(arguments.studies)
