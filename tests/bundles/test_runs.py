@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 
 import pytest
 import torch
 from monai.bundle import ConfigParser
+
+from clinbundles.packaging.declared_tensors import example_inputs
 
 
 def history(folder):
@@ -18,8 +21,8 @@ def test_training_writes_weights_state_and_history_into_output_dir(bundle, chain
     first = chain.folder / "first training"
     assert sorted(path.name for path in (first / "models").iterdir()) == ["last.pt", "model.pt"]
     row = history(first)[0]
-    assert float(row["train_loss"]) > 0
-    assert 0 <= float(row[f"val_{bundle.settings['metric']}"]) <= 1
+    assert math.isfinite(float(row["train_loss"]))
+    assert math.isfinite(float(row[f"val_{bundle.settings['metric']}"]))
 
 
 def test_training_prints_one_line_per_epoch_and_where_the_results_are(chain):
@@ -52,7 +55,7 @@ def test_evaluation_writes_a_table_of_all_cases(bundle, chain):
         rows = list(csv.DictReader(file))
     values = [float(row["value"]) for row in rows if row["metric"] == bundle.settings["metric"]]
     assert len(values) == len(list(chain.data.inputs.iterdir()))
-    assert all(0 <= value <= 1 for value in values)
+    assert all(math.isfinite(value) for value in values)
 
 
 @pytest.mark.host("command line", "inference over a folder")
@@ -90,11 +93,7 @@ def test_exported_model_equals_the_trained_one(bundle, chain):
     parser.read_config(str(bundle.root / "configs" / "inference.yaml"))
     network = parser.get_parsed_content("network_def").eval()
     network.load_state_dict(torch.load(chain.weights, weights_only=True))
-    inputs = [
-        torch.rand(1, entry["num_channels"], *[64] * len(entry["spatial_shape"]))
-        for entry in bundle.metadata["network_data_format"]["inputs"].values()
-        if isinstance(entry, dict)
-    ]
+    inputs = example_inputs(bundle.metadata, batch=1, n=2)
     with torch.no_grad():
         torch.testing.assert_close(exported(*inputs), network(*inputs))
 

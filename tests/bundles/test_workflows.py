@@ -60,7 +60,7 @@ def test_wrong_overrides_are_refused_first_of_all(bundle, name):
 
 def test_verify_net_in_out(bundle):
     network = bundle.metadata["network_data_format"]
-    if "image" not in network["inputs"] or "pred" not in network["outputs"]:
+    if list(network["inputs"]) != ["image"] or list(network["outputs"]) != ["pred"]:
         pytest.skip("MONAI checks only networks from image to pred; the next test checks this one")
     verify_net_in_out(
         "network_def",
@@ -123,7 +123,7 @@ def test_shipped_weights_fit_the_network(bundle):
 
 
 def test_evaluation_prepares_images_as_inference_does(bundle, small_data):
-    """No drift: the same file gives the network the same tensor."""
+    """No drift: the same file, or the same files of an exam, give the network the same tensors."""
     values = {**bundle.settings["evaluate"], "dataset_dir": str(small_data.sets)}
     evaluate = workflow_of(bundle, WORKFLOWS["evaluate"], "train", **values)
     infer = workflow_of(bundle, WORKFLOWS["inference"], "infer", **bundle.settings["inference"])
@@ -131,8 +131,11 @@ def test_evaluation_prepares_images_as_inference_does(bundle, small_data):
         workflow.parser.parse(reset=True)
     case = evaluate.parser.get_parsed_content("validate#dataset#data")[0]
     for_evaluation = evaluate.parser.get_parsed_content("validate#preprocessing")(dict(case))
-    for_inference = infer.parser.get_parsed_content("preprocessing")({"image": case["image"]})
-    assert torch.equal(torch.as_tensor(for_evaluation["image"]), torch.as_tensor(for_inference["image"]))
+    key = bundle.settings["inference_input"]["key"]
+    image = case[key] if isinstance(key, str) else sorted(str(case[name]) for name in key if name in case)
+    for_inference = infer.parser.get_parsed_content("preprocessing")({"image": image})
+    for name in bundle.metadata["network_data_format"]["inputs"]:
+        assert torch.equal(torch.as_tensor(for_evaluation[name]), torch.as_tensor(for_inference[name])), name
 
 
 def test_no_test_left_another_config_folder_on_the_path(bundle):

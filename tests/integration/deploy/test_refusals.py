@@ -171,10 +171,11 @@ def test_an_exam_is_not_done_without_a_file_that_cannot_be_read(
 def test_a_full_disk_leaves_nothing_of_an_exam(app: App, toy_bundle: Callable[[str], Path], exam: Path) -> None:
     for file in (exam / "years ago").iterdir():
         file.unlink()
+    toy = toy_bundle("toy_exam")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the bundle's own file has some 3 kB
     try:
-        run = app(toy_bundle("toy_exam"), exam)
+        run = app(toy, exam)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     refused(run, "File too large")

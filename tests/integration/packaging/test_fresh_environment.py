@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import nibabel
 import numpy as np
 import pytest
 from bundle_images import BUNDLES, ROOT, bundle_images, bundle_settings
@@ -88,12 +89,14 @@ def test_json_configs_give_the_files_that_yaml_gives(name, fresh_python, unpacke
 
 
 def files_of(folder):
-    """Content of the masks and tables of a folder of results; figures and times of day may differ."""
+    """Content of the images and tables of a folder of results; figures and times of day may differ."""
     found = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".png" and "overlay" not in name:
             found[name] = np.asarray(Image.open(path))
+        elif name.endswith(".nii.gz"):
+            found[name] = np.asarray(nibabel.load(path).dataobj)
         elif path.suffix == ".csv":
             found[name] = np.array(path.read_text().splitlines())
     return found
