@@ -1,20 +1,17 @@
-"""Vessel segmentation metrics as one MONAI metric that a config names, and the table of all cases."""
+"""Vessel segmentation metrics as one MONAI metric that a config names."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from ignite import distributed as idist
-from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.metrics import CumulativeIterationMetric
 from monai.metrics.utils import do_metric_reduction
-from monai.utils import MetricReduction, string_list_all_gather
+from monai.utils import MetricReduction
 
+from clinbundles.handlers.case_table import CaseTable
 from retinal_octa_vessel_segmentation.enface.load_image_enface import pixel_size_mm
 from retinal_octa_vessel_segmentation.evaluation.cal_score import cal_score
 from retinal_octa_vessel_segmentation.evaluation.centreline_dice import centreline_dice
@@ -44,6 +41,8 @@ RADIUS_METRICS: dict[str, str] = dict(
     zip(("dice_below_10um", "dice_10_to_20um", "dice_above_20um"), RADIUS_CLASSES, strict=True)
 )
 """Harmonic mean of recall and precision of each class of vessel radius: see ``radius_class_metrics``."""
+__all__ = ["CaseTable", "VesselMetric", "segmentation_metrics"]  # evaluate.yaml names the table by this module
+
 METRIC_NAMES = (*MASK_METRICS, *SCORE_METRICS)
 
 
@@ -133,54 +132,6 @@ class VesselMetric(CumulativeIterationMetric):
             raise ValueError(f"metric '{self.metric}' has seen no case")
         reduced, _ = do_metric_reduction(values, reduction or self.reduction)
         return reduced
-
-
-class CaseTable:
-    """Ignite handler that writes one table of all per-case metrics: a row for each case and metric.
-
-    It collects what every metric handler of the engine keeps in ``engine.state.metric_details``; the rows also stay in
-    ``engine.state.case_table``. With several processes the first one writes.
-
-    Args:
-        output_dir: folder for the file; made when it does not exist.
-        batch_transform: takes ``engine.state.batch``, gives the names of its cases.
-        filename: CSV with the columns case, metric, value; an undefined value is an empty cell.
-    """
-
-    def __init__(self, output_dir: str | Path, batch_transform: Callable, filename: str = "case_metrics.csv") -> None:
-        self.path = Path(output_dir) / filename
-        self.batch_transform = batch_transform
-        self._cases: list[str] = []
-
-    def attach(self, engine: Engine) -> None:
-        """Attach after the metrics, which compute at the end of the epoch."""
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._cases.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self)
-
-    def _collect(self, engine: Engine) -> None:
-        self._cases += [str(name) for name in self.batch_transform(engine.state.batch)]
-
-    def __call__(self, engine: Engine) -> None:
-        cases = string_list_all_gather(self._cases) if idist.get_world_size() > 1 else self._cases
-        rows = []
-        for metric, details in engine.state.metric_details.items():
-            values = np.asarray(details.detach().cpu(), dtype=float).reshape(len(details), -1)
-            if len(values) != len(cases):
-                raise ValueError(f"metric '{metric}' has {len(values)} values for {len(cases)} cases")
-            for case, value in zip(cases, values, strict=True):
-                for channel, number in enumerate(value):
-                    name = metric if len(value) == 1 else f"{metric}[{channel}]"
-                    rows.append({"case": case, "metric": name, "value": float(number)})
-        engine.state.case_table = rows
-        if idist.get_rank() == 0:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("w", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(["case", "metric", "value"])
-                for row in rows:
-                    value = row["value"]
-                    writer.writerow([row["case"], row["metric"], "" if np.isnan(value) else f"{value:.6f}"])
 
 
 def _known(name: str) -> None:
