@@ -1,4 +1,4 @@
-"""The simulated heart of all cardiac bundles: exact anatomy, motion, labels, strain and volumes, and cine images of it."""
+"""The simulated heart of all cardiac bundles: exact anatomy, motion, labels, strain, volumes; cine images of it."""
 
 from clinbundles.phantoms.heart.heart import Heart
 from clinbundles.phantoms.heart.heart_mesh import HeartMesh, heart_mesh

@@ -1,12 +1,13 @@
 """Anatomy at end-diastole: radii of the ventricles' surfaces about the long axis of the left ventricle.
 
-Heart coordinates (mm): Z along the long axis, base Z = 0, epicardial apex Z = -L; (R, Theta) around it with Theta = 0 at
-the lateral wall, pi/2 inferior, pi septum, 3 pi/2 anterior. All radii come squared: the motion is linear in R^2.
+Heart coordinates (mm): Z along the long axis, base Z = 0, epicardial apex Z = -L; (R, Theta) around it with Theta = 0 at the
+lateral wall, pi/2 inferior, pi septum, 3 pi/2 anterior. All radii come squared: the motion is linear in R^2.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -39,8 +40,12 @@ class Anatomy(NamedTuple):
     rv_half_span: float
     rv_power: float
     rv_apex: float  # in half lengths below the equator
+    rv_skew: float  # 0: deepest in the middle of its sector
+    rv_turn: float  # rad by which the right ventricle turns forward from its apex to its base
     rv_wall: float
     fat: float
+    fat_angle: float
+    fat_uneven: float
     atrium_height: float
     atrium_radius: float
     right_atrium_depth: float
@@ -107,10 +112,11 @@ def right_cavity_depth(shape, angle, height):  # type: ignore[no-untyped-def]
     part = (level - bottom) / (shape.base * shape.half_length - bottom)
     if part <= 0.0:
         return 0.0
-    turn = wrapped(angle - shape.rv_centre) / shape.rv_half_span
+    part = min(part, 1.0)
+    turn = wrapped(angle - shape.rv_centre - shape.rv_turn * (part - 0.6)) / shape.rv_half_span
     if abs(turn) >= 1.0:
         return 0.0
-    part = min(part, 1.0)
+    turn += shape.rv_skew * (1.0 - turn * turn)
     depth = math.sqrt(1.0 - (1.0 - part) ** 2) * (1.0 - 0.25 * part**4)
     return shape.rv_depth * depth * math.cos(0.5 * math.pi * turn) ** shape.rv_power
 
@@ -123,9 +129,9 @@ def right_wall_thickness(shape, depth):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def fat_thickness(shape, angle, height):  # type: ignore[no-untyped-def]
-    """Epicardial fat, mm: thickest in the atrioventricular groove and over the right ventricle."""
-    groove = 1.0 + 2.0 * math.exp(-((height / 10.0) ** 2))
-    return shape.fat * groove * (0.7 - 0.4 * math.cos(angle - 0.5))
+    """Epicardial fat, mm: thickest in the atrioventricular groove and on one side."""
+    groove = 1.0 + 1.5 * math.exp(-((height / 10.0) ** 2))
+    return shape.fat * groove * (1.0 + shape.fat_uneven * math.cos(angle - shape.fat_angle))
 
 
 @njit(cache=True)
@@ -150,13 +156,19 @@ def _squared_radii(shape, angles, heights, which):  # type: ignore[no-untyped-de
     return out
 
 
+@lru_cache(maxsize=64)
+def _gauss(nodes: int) -> tuple[NDArray, NDArray]:
+    points, weights = np.polynomial.legendre.leggauss(nodes)
+    return points, weights
+
+
 def quadrature(lowest: float, angles: int = 96, heights: int = 64) -> tuple[NDArray, NDArray, NDArray]:
     """Nodes (A,), (H,) and weights (H,) of the volume integral over [0, 2 pi) x [lowest, 0].
 
     Uniform in the angle, Gauss-Legendre in the height: spectrally exact for the smooth left ventricle.
     The weights hold the step of the angle and the 1/2 of the area in polar coordinates.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(heights)
+    nodes, weights = _gauss(heights)
     z = 0.5 * lowest * (1.0 - nodes)
     return np.arange(angles) * 2.0 * np.pi / angles, z, -0.5 * lowest * weights * np.pi / angles
 

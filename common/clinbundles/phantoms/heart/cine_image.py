@@ -30,7 +30,9 @@ class Scan:
 
     Attributes:
         signals: (18,) signal of each tissue, blood = 1.
-        texture: (32, 32, 32) periodic, relative, in material coordinates: it moves with the muscle.
+        texture: (32, 32, 32) periodic, SD 1, in material coordinates: it moves with the muscle.
+        muscle_texture, flow: SD of the relative signal in solid tissue and in blood. The pattern in blood is coarser,
+            lies in space and changes from frame to frame: it must teach nobody any motion.
         blur_pixels: SD of the point spread in plane, pixels.
         noise: SD of the noise in each channel, relative to blood.
         coil: (4,) gradient of the log sensitivity per 100 mm along patient axes, and its curvature.
@@ -39,6 +41,8 @@ class Scan:
 
     signals: NDArray[np.float32]
     texture: NDArray[np.float32]
+    muscle_texture: float
+    flow: float
     blur_pixels: float
     noise: float
     coil: NDArray[np.float64]
@@ -59,7 +63,9 @@ def draw_scan(
     coil = np.array([rng.normal(-0.1, 0.25), rng.uniform(0.1, 1.0), rng.normal(0.0, 0.25), rng.normal(0.0, 0.4)])
     return Scan(
         signals=signals,
-        texture=(grain / grain.std() * rng.uniform(*texture)).astype(np.float32),
+        texture=(grain / grain.std()).astype(np.float32),
+        muscle_texture=float(rng.uniform(*texture)),
+        flow=float(rng.uniform(0.0, 0.15)),
         blur_pixels=float(rng.uniform(0.35, 0.75)),
         noise=float(np.exp(rng.uniform(*np.log(noise)))),
         coil=coil,
@@ -93,7 +99,7 @@ def draw_cine(
             signal, labels[:, :, k, t] = _draw_frame(
                 heart.anatomy, heart.motion, heart.interior, heart.anatomy.length, float(time),
                 heart.sway * activation_at(heart.motion.course, float(time)), plane, k, offsets, static, scan.signals,
-                scan.texture, LABELS,
+                scan.texture, scan.muscle_texture, scan.flow, rng.uniform(0.0, 60.0, 3), LABELS,
             )  # fmt: skip
             signal = gaussian_filter(signal, scan.blur_pixels, mode="nearest") * shading
             real, imaginary = scan.noise * rng.standard_normal((2, *signal.shape), np.float32)
@@ -146,9 +152,10 @@ def _static_tissue(shape, motion, around, length, rotation, middle, plane, k, of
 
 
 @njit(cache=True)
-def _draw_frame(
-    shape, motion, interior, length, time, sway, plane, k, offsets, static, signals, texture, tissue_labels
-):  # type: ignore[no-untyped-def]
+def _draw_frame(  # type: ignore[no-untyped-def]
+    shape, motion, interior, length, time, sway, plane, k, offsets, static, signals, texture, muscle_texture, flow,
+    eddies, tissue_labels,
+):  # fmt: skip
     rows, columns, samples = static.shape
     beat = activation_at(motion.course, time)
     signal = np.empty((rows, columns), np.float32)
@@ -168,18 +175,25 @@ def _draw_frame(
                 grain = 0.0
                 if z > -length and z < shape.atrium_height and x * x + y * y < 110.0 * 110.0:
                     x -= axis_bend(motion, length, z)
-                    squared, angle, height = before(shape, motion, length, time, beat, x, y, z)
-                    cosine, sine = math.cos(angle), math.sin(angle)
-                    knots = segments(shape, motion, length, angle, cosine, sine, height, time, beat)
+                    squared, angle, cosine, sine, height, knots = before(shape, motion, length, time, beat, x, y, z)
                     shrink = math.sqrt(knots[3] / knots[0]) if knots[0] > 0.0 else 1.0
                     tissue = heart_tissue(shape, interior, knots, squared, angle, height, shrink)
                     if tissue == 2 or tissue == 4 or tissue == 5 or tissue == 8:
                         radius = math.sqrt(squared)
-                        grain = _texture_at(texture, radius * cosine, radius * sine, height)
+                        grain = muscle_texture * _texture_at(texture, radius * cosine, radius * sine, height)
+                    elif tissue == 1 or tissue == 3 or tissue == 9 or tissue == 16:
+                        grain = flow * _texture_at(
+                            texture, 0.4 * x + eddies[0], 0.4 * y + eddies[1], 0.4 * z + eddies[2]
+                        )
                 if tissue == 0:
                     tissue = static[i, j, n]
-                    if tissue >= 12 and tissue <= 15:
-                        grain = _texture_at(texture, 0.7 * x, 0.7 * y, 0.7 * z)
+                    if tissue >= 11 and tissue <= 15:
+                        # the chest's own pattern; the strongest spots in the lung are its vessels
+                        grain = _texture_at(texture, 0.8 * x + sway[0], 0.8 * y + sway[1], 0.8 * z + sway[2])
+                        if tissue == 11:
+                            grain = 4.0 * max(grain - 1.6, 0.0)
+                        else:
+                            grain *= muscle_texture
                 total += signals[tissue] * (1.0 + grain)
                 label = tissue_labels[tissue]
                 votes[label] += 1

@@ -28,7 +28,6 @@ from clinbundles.phantoms.heart.kinematics import (
     contraction,
     long_scale,
     moved,
-    segments,
     squeezed,
     twist_slope,
 )
@@ -43,8 +42,8 @@ _STEP = 1e-30  # of complex-step derivatives: exact to rounding
 class Heart:
     """One heart in its chest. Points are (N, 3) mm, times are fractions of the cycle with end-diastole at 0.
 
-    *Material* points are heart coordinates at end-diastole (origin on the base, z = long axis apex -> base, x = lateral,
-    y = inferior); *world* points are RAS. The muscle keeps its volume exactly; so does the map between the two frames.
+    *Material* points are heart coordinates at end-diastole (origin on the base, z = long axis apex -> base, x =
+    lateral, y = inferior) before the axis is bent; *world* points are RAS. The muscle keeps its volume exactly.
 
     Args:
         anatomy, motion, interior, surroundings: what the heart is.
@@ -136,7 +135,9 @@ class Heart:
     def _cavity_nodes(self) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         angles, heights, weights = quadrature(-self.anatomy.cavity_length)
         cosine, sine = np.cos(angles), np.sin(angles)
-        inner = np.array([[endocardium(self.anatomy, c, s, z) for z in heights] for c, s in zip(cosine, sine)])
+        inner = np.array(
+            [[endocardium(self.anatomy, c, s, z) for z in heights] for c, s in zip(cosine, sine, strict=True)]
+        )
         return angles, heights, weights, inner
 
     @cached_property
@@ -160,7 +161,9 @@ class Heart:
     @cached_property
     def end_systole(self) -> float:
         """Time of the least left ventricular volume, fraction of the cycle."""
-        times = np.linspace(0.0, 1.0, 501)[:-1]
+        if self.motion.delay == 0.0:
+            return self.motion.course.end_systole  # k is largest there everywhere
+        times = np.linspace(0.2, 0.7, 251)
         return float(times[np.argmin([self.volumes(t)[0] for t in times])])
 
     @property
@@ -208,9 +211,9 @@ def _backward(shape, motion, length, time, points):  # type: ignore[no-untyped-d
     out = np.empty_like(points)
     for n in range(len(points)):
         x = points[n, 0] - axis_bend(motion, length, points[n, 2])
-        squared, angle, height = before(shape, motion, length, time, beat, x, points[n, 1], points[n, 2])
+        squared, _, cosine, sine, height, _ = before(shape, motion, length, time, beat, x, points[n, 1], points[n, 2])
         radius = math.sqrt(max(squared, 0.0))
-        out[n, 0], out[n, 1], out[n, 2] = radius * math.cos(angle), radius * math.sin(angle), height
+        out[n, 0], out[n, 1], out[n, 2] = radius * cosine, radius * sine, height
     return out
 
 
@@ -220,9 +223,7 @@ def _tissues(shape, motion, interior, length, time, points):  # type: ignore[no-
     out = np.empty(len(points), np.uint8)
     for n in range(len(points)):
         x = points[n, 0] - axis_bend(motion, length, points[n, 2])
-        squared, angle, height = before(shape, motion, length, time, beat, x, points[n, 1], points[n, 2])
-        cosine, sine = math.cos(angle), math.sin(angle)
-        knots = segments(shape, motion, length, angle, cosine, sine, height, time, beat)
+        squared, angle, _, _, height, knots = before(shape, motion, length, time, beat, x, points[n, 1], points[n, 2])
         shrink = math.sqrt(knots[3] / knots[0]) if knots[0] > 0.0 else 1.0
         out[n] = heart_tissue(shape, interior, knots, squared, angle, height, shrink)
     return out
@@ -232,8 +233,9 @@ def _tissues(shape, motion, interior, length, time, points):  # type: ignore[no-
 def _contractions(motion, length, angles, heights, time):  # type: ignore[no-untyped-def]
     out = np.empty((angles.size, heights.size))
     for i in range(angles.size):
+        cosine, sine = math.cos(angles[i]), math.sin(angles[i])
         for j in range(heights.size):
-            out[i, j] = contraction(motion, length, math.cos(angles[i]), math.sin(angles[i]), heights[j], time)
+            out[i, j] = contraction(motion, length, cosine, sine, heights[j], time)
     return out
 
 

@@ -16,7 +16,7 @@ ENDOCARDIUM, EPICARDIUM, RIM = 1, 0, 2
 
 @dataclass(frozen=True)
 class HeartMesh:
-    """`material` (V, 3) mm, `faces` (F, 3) int32 turned outward (from the muscle), `surface` (V,) 1 endo, 0 epi, 2 rim."""
+    """`material` (V, 3) mm, `faces` (F, 3) int32 turned out of the muscle, `surface` (V,) 1 endo, 0 epi, 2 rim."""
 
     material: NDArray[np.float64]
     faces: NDArray[np.int32]
@@ -76,7 +76,7 @@ def _rings(
     radii = np.array(
         [
             math.sqrt(surface(shape, math.cos(angle), math.sin(angle), height))
-            for angle, height in zip(angles.ravel(), heights.ravel())
+            for angle, height in zip(angles.ravel(), heights.ravel(), strict=True)
         ]
     ).reshape(rows, columns)
     return np.stack([radii * np.cos(angles), radii * np.sin(angles), heights], -1)

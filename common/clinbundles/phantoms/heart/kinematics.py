@@ -5,8 +5,8 @@ In heart coordinates (capitals at end-diastole, small letters at time t)::
     z = -L + lz (Z + L)     theta = Theta + phi(t, Z)     r^2 = (R^2 - k R_en^2) / lz   in the left ventricle's muscle
 
 so that det F = (r / R) (dr / dR) (dz / dZ) = 1 whatever k(t, Theta, Z), anatomy and twist are. r^2 is piecewise linear
-in R^2 from the axis outward: blood (slope (1 - k) / lz), muscle (1 / lz), right ventricular blood ((1 - k_rv) / lz), its
-wall and the fat (1 / lz); every slope is positive, so the map is monotone and inverted segment by segment.
+in R^2 from the axis outward: blood (slope (1 - k) / lz), muscle (1 / lz), right ventricular blood ((1 - k_rv) / lz),
+its wall and the fat (1 / lz); every slope is positive, so the map is monotone and inverted segment by segment.
 Above the base Z runs linearly to the roof of the atrium, which stays, and the radial map fades to the identity.
 """
 
@@ -48,8 +48,7 @@ def contraction(motion, length, cosine, sine, height, time):  # type: ignore[no-
     """k(t, Theta, Z); complex angle parts and height allowed."""
     facing = cosine * math.cos(motion.region_angle) + sine * math.sin(motion.region_angle)
     region = np.exp(
-        (facing - 1.0) / motion.region_width**2
-        - 0.5 * ((height - motion.region_height) / motion.region_length) ** 2
+        (facing - 1.0) / motion.region_width**2 - 0.5 * ((height - motion.region_height) / motion.region_length) ** 2
     )
     late = time - motion.delay * math.sin(math.pi * time) ** 2 * region
     strength = motion.contraction * (1.0 - motion.hypokinesia * region) * (1.0 - motion.apical_gain * height / length)
@@ -58,7 +57,7 @@ def contraction(motion, length, cosine, sine, height, time):  # type: ignore[no-
 
 @njit(cache=True)
 def squeezed(shape, motion, length, cosine, sine, height, time):  # type: ignore[no-untyped-def]
-    """k R_en^2: how much R^2 of the muscle falls; complex angle parts and height allowed."""
+    """Squeeze k R_en^2: how much R^2 of the muscle falls; complex angle parts and height allowed."""
     return contraction(motion, length, cosine, sine, height, time) * endocardium(shape, cosine, sine, height)
 
 
@@ -85,13 +84,13 @@ def _twist(motion, length, height, beat):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def twist_slope(motion, length, beat):  # type: ignore[no-untyped-def]
-    """d phi / dZ within the ventricle, rad/mm."""
+    """Slope d phi / dZ within the ventricle, rad/mm."""
     return -beat * (motion.twist_apex - motion.twist_base) / length
 
 
 @njit(cache=True)
 def height_at(shape, length, scale, height):  # type: ignore[no-untyped-def]
-    """z of Z."""
+    """Height z at time t of the material height Z."""
     if height <= -length or height >= shape.atrium_height:
         return height
     if height <= 0.0:
@@ -112,7 +111,7 @@ def _height_before(shape, length, scale, height):  # type: ignore[no-untyped-def
 
 @njit(cache=True)
 def segments(shape, motion, length, angle, cosine, sine, height, time, beat):  # type: ignore[no-untyped-def]
-    """Knots of the piecewise linear map R^2 -> r^2 at (Theta, Z): R_en^2, R_ep^2, R_rv^2, r_en^2, r_ep^2, r_rv^2, slope."""
+    """Knots of the map R^2 -> r^2 at (Theta, Z): R_en^2, R_ep^2, R_rv^2, r_en^2, r_ep^2, r_rv^2; slope in muscle."""
     level = min(height, 0.0)
     fade = _faded(height)
     inner = endocardium(shape, cosine, sine, level)
@@ -168,13 +167,13 @@ def moved(shape, motion, length, time, x, y, height):  # type: ignore[no-untyped
 
 @njit(cache=True)
 def before(shape, motion, length, time, beat, x, y, z):  # type: ignore[no-untyped-def]
-    """R^2, Theta, Z of the material point that is at (x, y, z) at time t; `beat` = a(t)."""
+    """R^2, Theta, cos Theta, sin Theta, Z, knots of the material point at (x, y, z) at time t; `beat` = a(t)."""
     height = _height_before(shape, length, 1.0 - motion.shortening * beat, z)
     angle = math.atan2(y, x) - _twist(motion, length, height, beat)
     squared = x * x + y * y
-    inner, outer, right, now_inner, now_outer, now_right, slope = segments(
-        shape, motion, length, angle, math.cos(angle), math.sin(angle), height, time, beat
-    )
+    cosine, sine = math.cos(angle), math.sin(angle)
+    knots = segments(shape, motion, length, angle, cosine, sine, height, time, beat)
+    inner, outer, right, now_inner, now_outer, now_right, slope = knots
     if squared < now_inner:
         squared *= inner / now_inner
     elif squared <= now_outer:
@@ -183,4 +182,4 @@ def before(shape, motion, length, time, beat, x, y, z):  # type: ignore[no-untyp
         squared = outer + (right - outer) / (now_right - now_outer) * (squared - now_outer)
     else:
         squared = right + (squared - now_right) / slope
-    return squared, angle, height
+    return squared, angle, cosine, sine, height, knots

@@ -1,4 +1,4 @@
-"""Planes of a cine examination: a short-axis stack and three long-axis planes, planned on the heart as a person does."""
+"""Planes of a cine examination: short-axis stack and three long-axis planes, planned on the heart as a person does."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from clinbundles.phantoms.heart.heart import Heart
 
 LONG_AXIS_DEGREES = {"lax_4ch": -8.0, "lax_2ch": -68.0, "lax_3ch": -128.0}
-"""Direction of each long-axis plane about the long axis (0 = lateral, 90 = inferior): 4CH through the septum, the lateral
-wall and the right ventricle; 2CH 60 degrees and 3CH 120 degrees further, through the anterior wall and the aortic root."""
+"""Direction of each long-axis plane about the long axis (0 = lateral, 90 = inferior).
+
+4CH goes through septum, lateral wall and right ventricle; 2CH 60 and 3CH 120 degrees further, through the anterior wall
+and through the aortic root."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ def plan_views(
     """Short-axis stack and 2CH, 3CH, 4CH planes of a heart, in this order.
 
     The plan is as good as a person's: the stack is tilted against the long axis by `planning_degrees` (SD about each
-    axis), long-axis planes miss the axis by 2 mm and 2 degrees (SD) and stand within 10 degrees of their angle. Image axes
-    are turned at random and mirrored in half the views; slices run from the base or from the apex.
+    axis), long-axis planes miss the axis by 2 mm and 2 degrees (SD) and stand within 10 degrees of their angle. Image
+    axes are turned at random and mirrored in half the views; slices run from the base or from the apex.
     """
     length = heart.anatomy.length
     middle = np.array([0.0, 0.0, -0.5 * length])

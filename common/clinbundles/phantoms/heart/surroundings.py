@@ -28,7 +28,7 @@ class Surroundings(NamedTuple):
     aorta_anterior: float
     aorta_radius: float
     mediastinum_edge: float  # mediastinal fat begins here, mm to the right
-    recess_fat: float  # angle about the long axis that halves the recess into fat and lung
+    recess_fat: float  # angle about the long axis on which side the recess holds fat, else lung
 
 
 @njit(cache=True)
@@ -38,22 +38,23 @@ def surrounding_tissue(around, right, anterior, superior, in_recess, angle):  # 
     y = (anterior - around.chest_middle) / around.chest_half_depth
     radius = math.sqrt(x * x + y * y)
     # Depth below the skin, to first order: exact enough for layers that are thin against the chest.
-    depth = (1.0 - radius) * radius / math.sqrt(
-        (x / around.chest_half_width) ** 2 + (y / around.chest_half_depth) ** 2 + 1e-12
+    depth = (
+        (1.0 - radius)
+        * radius
+        / math.sqrt((x / around.chest_half_width) ** 2 + (y / around.chest_half_depth) ** 2 + 1e-12)
     )
     if depth < 0.0:
         return 17
     if depth < around.fat:
         return 12
     if depth < around.fat + around.chest_wall:
-        # ribs and muscle in turns
-        return 12 if math.sin(0.28 * superior + 4.0 * math.atan2(y, x)) > 0.75 else 13
+        return 13
     if math.hypot(right - around.aorta_right, anterior - around.aorta_anterior) < around.aorta_radius:
         return 16
     if math.hypot(right - around.midline, anterior - around.chest_middle + 0.62 * around.chest_half_depth) < 24.0:
         return 13
     if in_recess:
-        return 12 if math.cos(angle - around.recess_fat) > 0.0 else 11
+        return 12 if math.cos(angle - around.recess_fat) > -0.4 else 11
     top = around.diaphragm + around.diaphragm_tilt * right - (right * right + anterior * anterior) / 900.0
     if superior < top:
         if superior > top - 2.5:

@@ -52,7 +52,6 @@ class Interior(NamedTuple):
     papillary_top: float  # Z over the cavity's length
     papillary_bottom: float
     trabecular_rim: float  # mm
-    trabecular_share: float  # part of the rim that is muscle
     trabecular_phase: float
 
 
@@ -80,10 +79,8 @@ def heart_tissue(shape, interior, knots, squared, angle, height, shrink):  # typ
     radius = math.sqrt(squared)
     if squared < right:
         rim = 1.3 * interior.trabecular_rim
-        if reach - radius < rim and depth > 2.0 * rim:
-            ridge = math.sin(22.0 * angle + 0.25 * height + interior.trabecular_phase)
-            if 0.5 + 0.5 * ridge < interior.trabecular_share:
-                return 7
+        if reach - radius < rim * _ridges(2.0 * angle, height, interior.trabecular_phase) and depth > 2.0 * rim:
+            return 7
         return 3
     reach += right_wall_thickness(shape, depth)
     if radius <= reach:
@@ -114,12 +111,17 @@ def _inside_left(shape, interior, inner, squared, angle, height, shrink):  # typ
         for centre in (interior.papillary_angle_1, interior.papillary_angle_2):
             if (x - depth * math.cos(centre)) ** 2 + (y - depth * math.sin(centre)) ** 2 < size * size:
                 return 5
-    if edge - radius < interior.trabecular_rim * (0.5 + part):
-        ridge = math.sin(14.0 * angle + 0.2 * height + interior.trabecular_phase)
-        ridge += 0.6 * math.sin(23.0 * angle - 0.31 * height)
-        if 0.5 + 0.3 * ridge < interior.trabecular_share * (0.4 + part):
-            return 6
+    rim = interior.trabecular_rim * (0.4 + 1.2 * part)
+    if edge - radius < rim and edge - radius < rim * _ridges(angle, height, interior.trabecular_phase):
+        return 6
     return 1
+
+
+@njit(cache=True)
+def _ridges(angle, height, phase):  # type: ignore[no-untyped-def]
+    """How far trabeculae reach into the cavity relative to the rim: irregular ridges along the wall, below 1."""
+    wave = math.sin(8.0 * angle + 0.21 * height + phase) + math.sin(13.0 * angle - 0.17 * height + 2.3 * phase)
+    return 0.38 * (wave + 0.6 * math.sin(21.0 * angle + 0.29 * height - phase))
 
 
 @njit(cache=True)
