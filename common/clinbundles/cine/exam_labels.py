@@ -91,7 +91,7 @@ def with_label(view: CineView, labels: Sequence[CineView], *, required: bool = F
         found = labels[0]
         shapes = [" x ".join(map(str, one.image.shape)) for one in (found, view)]
         raise CineExamError(
-            f"{found.where[0]}: lies on another grid ({shapes[0]}) than its image {view.where[0]} ({shapes[1]}): labels "
-            "must have the image's dimensions and affine, and all its phases; resample them first"
+            f"{found.where[0]}: lies on another grid ({shapes[0]}) than its image {view.where[0]} ({shapes[1]}): "
+            "labels must have the image's dimensions and affine, and all its phases; resample them first"
         )
     return view

@@ -6,11 +6,11 @@ Descriptions of series are typed by hand and wrong often enough; positions are n
 2. A long-axis plane stands nearly upright on the short axis: its normal lies within 30 degrees of the short-axis plane.
 3. It cuts the short axis in a line. The angle of that line in the exam frame, from x (lateral) towards y (inferior),
    modulo 180 degrees, tells the view: usually 4CH -22, 3CH 37, 2CH 98 degrees. Hearts are rolled about their axis by 15
-   degrees more or less (the measured exam: -38, 21, 84; simulated ones -33..5, 27..68, 88..123), so the planes are named
-   together: as many names as possible, each within 45 degrees of its usual angle, with the least sum of deviations.
-4. Views of the left ventricle pass within 25 mm of the rough centre that the moving edges of the short axis give, and of
-   planes that claim one name those are taken that meet best in one point. Planes of the right ventricle (RV 2CH, RVOT)
-   lose by this.
+   degrees more or less (the measured exam: -38, 21, 84; simulated ones -33..5, 27..68, 88..123), so the planes are
+   named together: as many names as possible, each within 45 degrees of its usual angle, the least deviation in all.
+4. Views of the left ventricle pass within 25 mm of the rough centre that the moving edges of the short axis give, and
+   of planes that claim one name those are taken that meet best in one point. Planes of the right ventricle (RV 2CH,
+   RVOT) lose by this.
 """
 
 from __future__ import annotations

@@ -13,14 +13,11 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from clinbundles.cine.cine_exam import LAX_VIEWS, CineExam, CineExamError, CineView
-from clinbundles.cine.motion_grid import (
-    GRID_SIZE,
-    GRID_SPACING_MM,
+from clinbundles.cine.exam_crops import (
     PLANE_PIXEL_MM,
     PLANE_SIZE,
     crop_pose,
     crop_slices,
-    grid_affine,
     intensity_range,
     refuse_outside,
     rescale,
@@ -28,6 +25,7 @@ from clinbundles.cine.motion_grid import (
     stack_on_grid,
 )
 from clinbundles.cine.read_cine_exam import read_cine_exam, read_named_exam
+from clinbundles.motion.motion_grid import GRID_SIZE, GRID_SPACING_MM, grid_affine
 
 MOST_SLICES = 16
 
@@ -130,8 +128,8 @@ class LoadImageCineExamd(MapTransform):
         if missing:
             found_views = ", ".join(view.name for view in exam.lax) or "no long-axis view of the left ventricle"
             raise CineExamError(
-                f"the exam has no {', '.join(missing)} (found: {found_views}; told by position, not by description): add "
-                "the series, or let the view be missing"
+                f"the exam has no {', '.join(missing)} (found: {found_views}; told by position, not by description): "
+                "add the series, or let the view be missing"
             )
         return exam
 
@@ -152,7 +150,7 @@ class LoadImageCineExamd(MapTransform):
             if name in crops:
                 lax[:, number] = rescale(crops[name][0][0], limits[name])
                 lax_pose[number] = torch.from_numpy(crops[name][1][0]).float()
-        affine = frame @ grid_affine(self.size, self.spacing_mm)
+        affine = frame @ grid_affine(self.size, self.spacing_mm).numpy()
         found: dict[Hashable, Any] = {
             image_key: MetaTensor(grid, affine=torch.from_numpy(affine), meta=_meta(exam, affine, self.size)),
             "lax": lax,

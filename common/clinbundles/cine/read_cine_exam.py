@@ -185,6 +185,6 @@ def _check_wanted(found: Mapping[str, CineView], others: Sequence[CineView], vie
         planes = f"{len(others)} planes beside the short axis" if others else "no plane beside the short axis"
         seen = ", ".join(found) or "none"
         raise CineExamError(
-            f"the exam has no {', '.join(missing)}: found {planes}, of which long-axis views of the left ventricle are: "
-            f"{seen} (told by position, not by description). Add the series, or leave the view out of 'views'"
+            f"the exam has no {', '.join(missing)}: found {planes}, of which long-axis views of the left ventricle "
+            f"are: {seen} (told by position, not by description). Add the series, or leave the view out of 'views'"
         )

@@ -48,8 +48,8 @@ def check_long_axis(view: CineView, axes: np.ndarray, rough_centre: np.ndarray) 
     if not is_upright(view.normals[0], axes):
         tilt = float(np.degrees(np.arccos(np.clip(abs(view.normals[0] @ axes[:, 2]), 0, 1))))
         raise CineExamError(
-            f"{view.where[0]}: the plane of {view.name} stands at {tilt:.0f} degrees to the short axis, expected nearly "
-            "90: is it a short-axis or a localizer plane?"
+            f"{view.where[0]}: the plane of {view.name} stands at {tilt:.0f} degrees to the short axis, expected "
+            "nearly 90: is it a short-axis or a localizer plane?"
         )
     gap = abs(float((rough_centre - view.centres[0]) @ view.normals[0]))
     if gap > MISSES_LV_MM:

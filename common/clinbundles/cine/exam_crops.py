@@ -11,21 +11,13 @@ from torch.nn.functional import grid_sample
 
 from clinbundles.cine.cine_exam import CineExamError, CineView
 from clinbundles.cine.exam_frame import rigid_inverse
+from clinbundles.motion.motion_grid import GRID_SIZE, GRID_SPACING_MM, grid_affine
 
-GRID_SIZE = (64, 64, 16)
-GRID_SPACING_MM = (2.0, 2.0, 8.0)
 PLANE_SIZE = (64, 64)
 PLANE_PIXEL_MM = 2.0
 LARGEST_OUTSIDE = 0.2  # of a crop
 _PERCENTILES = (0.01, 0.99)
 _MANY_VALUES = 200_000
-
-
-def grid_affine(size: Sequence[int] = GRID_SIZE, spacing_mm: Sequence[float] = GRID_SPACING_MM) -> np.ndarray:
-    """(4, 4) voxel index to exam mm of the grid centred at the origin: mm = (index - (N - 1) / 2) * spacing."""
-    affine = np.diag([*map(float, spacing_mm), 1.0])
-    affine[:3, 3] = -(np.asarray(size) - 1) / 2 * np.asarray(spacing_mm, dtype=float)
-    return affine
 
 
 def slice_poses(view: CineView, frame_to_world: np.ndarray) -> np.ndarray:
@@ -119,7 +111,7 @@ def stack_on_grid(
     Returns:
         (T, X, Y, Z), and the share of the grid's area in the plane that lies outside the slices.
     """
-    affine = grid_affine(size, spacing_mm)
+    affine = grid_affine(size, spacing_mm).numpy()
     x = affine[0, 0] * np.arange(size[0]) + affine[0, 3]
     y = affine[1, 1] * np.arange(size[1]) + affine[1, 3]
     heights = -poses[:, 2, 3] / poses[:, 2, 2]
