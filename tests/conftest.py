@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.path.is_relative_to(ROOT / "tests" / folder):
                 item.add_marker(folder)
         if config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
+            item.add_marker(pytest.mark.xdist_group(_group_of(item)))
     chosen = set(config.getoption("--bundle"))
     if not chosen:
         return
@@ -41,9 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left_out]
 
 
-def _group_of(file: Path) -> str:
-    """Tests that share expensive fixtures run in one process: those of a file, of a host, of the conformity suite."""
-    together = [ROOT / "tests" / "bundles", *(ROOT / "tests" / "integration").iterdir()]
+def _group_of(item: pytest.Item) -> str:
+    """Tests that share expensive fixtures run in one process: those of a file, of a host, of a bundle's conformity."""
+    file = item.path
+    if file.parent == ROOT / "tests" / "bundles" and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        return f"bundles/{item.callspec.params.get('bundle', file.name)}"
+    together = list((ROOT / "tests" / "integration").iterdir())
     return (file.parent if file.parent in together else file).relative_to(ROOT / "tests").as_posix()
 
 

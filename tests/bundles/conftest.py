@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 import yaml
 from bundle_images import copy_input
+from python_fork_server import SERVER
 
 from clinbundles.data import datalist
 
@@ -238,7 +239,10 @@ class Chain:
 def chain(
     bundle: Bundle, small_data: SmallData, mlflow_server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Chain:
-    """Run everything once, two processes at a time, each from its own working directory, on paths with blanks."""
+    """Run everything once, two processes at a time, each from its own working directory, on paths with blanks.
+
+    The first training is started as a user does; for the others Python is imported already (python_fork_server.py).
+    """
     folder = tmp_path_factory.mktemp(bundle.name) / "with blanks"
     copy = Bundle(bundle.name, folder / "a bundle" / bundle.name)
     shutil.copytree(bundle.root, copy.root, ignore=shutil.ignore_patterns("__pycache__"))
@@ -248,8 +252,12 @@ def chain(
     data = small_data.sets
     chain = Chain(copy, folder, mlflow_server.uri, content_hash(copy.root), f"{bundle.name} suite", small_data)
 
-    def run(place: str, configs: Sequence[str], values: dict[str, Any], launch: Sequence[str] = ()) -> Job:
-        command = [sys.executable, *launch, "-m", "monai.bundle", "run", "--bundle_root", str(copy.root)]
+    python = SERVER.python()
+
+    def run(
+        place: str, configs: Sequence[str], values: dict[str, Any], launch: Sequence[str] = (), python: str = python
+    ) -> Job:
+        command = [python, *launch, "-m", "monai.bundle", "run", "--bundle_root", str(copy.root)]
         command += ["--config_file", copy.config(*configs), *overrides(values)]
         return start(command, folder / "elsewhere" / place, locked=copy.root)
 
@@ -259,7 +267,9 @@ def chain(
     misspelt = run("misspelt", ["train"], {**train, "output_dir": folder / "misspelt", "epoch": 3})
     mlflow_server.wait()
     once = {**train, **tracked, "epochs": 1}
-    training = run("train", ["train"], {**once, "output_dir": chain.trained, "run_name": "first"})
+    training = run(
+        "train", ["train"], {**once, "output_dir": chain.trained, "run_name": "first"}, python=sys.executable
+    )
     chain.log["misspelt"] = misspelt.fail()
     nowhere = {**bundle.settings["inference"], "dataset_dir": folder / "nowhere", "output_dir": folder / "never"}
     missing = run("missing", ["inference"], nowhere)
@@ -278,7 +288,7 @@ def chain(
     inference = run("inference", ["inference"], {**infer, "output_dir": folder / "inference results"})
     chain.log["evaluate"] = evaluation.succeed()
 
-    export = [sys.executable, "-m", "monai.bundle", "ckpt_export", "--bundle_root", str(copy.root)]
+    export = [python, "-m", "monai.bundle", "ckpt_export", "--bundle_root", str(copy.root)]
     export += ["--config_file", copy.config("inference"), "--ckpt_file", str(chain.weights)]
     export += ["--filepath", str(folder / "exported" / "model.ts")]
     (folder / "exported").mkdir()
@@ -286,10 +296,10 @@ def chain(
     chain.log["inference"] = inference.succeed()
     chain.log["export"] = exported.succeed()
 
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2"]
+    two = ["-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2"]
     both = {**once, "output_dir": folder / "two processes", "run_name": "third"}
-    chain.log["torchrun"] = run("torchrun", ["train", "multi_gpu_train"], both, torchrun).succeed()
+    chain.log["torchrun"] = run("torchrun", ["train", "multi_gpu_train"], both, two).succeed()
     divided = {**bundle.settings["inference"], "dataset_dir": small_data.inputs, "ckpt_path": chain.weights}
     divided["output_dir"] = folder / "divided inference"
-    chain.log["divided"] = run("divided", ["inference", "multi_gpu_inference"], divided, torchrun).succeed()
+    chain.log["divided"] = run("divided", ["inference", "multi_gpu_inference"], divided, two).succeed()
     return chain

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from python_fork_server import SERVER
 
 from retinal_octa_vessel_segmentation import demo
 from retinal_octa_vessel_segmentation.networks import VesselUNet
@@ -36,7 +37,7 @@ def vessel_like(seed, side=104):
 
 
 def run(folder, *arguments, check=None):
-    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(BUNDLE)]
+    command = [SERVER.python(), "-m", "monai.bundle", "run", "--bundle_root", str(BUNDLE)]
     command += ["--config_file", str(BUNDLE / "configs" / "inference.yaml"), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
@@ -18,6 +17,7 @@ from make_dicom import OBLIQUE, SECRETS, write_en_face, write_series
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose, MapTransform
 from PIL import Image
+from python_fork_server import SERVER
 
 import retinal_octa_vessel_segmentation
 from clinbundles.data.study_dataset import StudyDataset, StudyLoader
@@ -77,7 +77,7 @@ def test_en_face_dicom_gives_the_masks_of_its_png_and_a_segmentation_of_its_grid
     write_enhanced(data / "volume.dcm", volume, tilted, [3, 0, 1, 2, 4, 6, 5])
     no_uids = write_en_face(data / "no_uids.dcm", raster, pixel_mm=0.01)
     change(no_uids, lambda image: delattr(image, "StudyInstanceUID"))
-    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(BUNDLE)]
+    command = [SERVER.python(), "-m", "monai.bundle", "run", "--bundle_root", str(BUNDLE)]
     command += ["--config_file", str(BUNDLE / "configs" / "inference.yaml"), "--dataset_dir", str(data)]
     command += ["--output_dir", str(out), "--ckpt_path", str(tmp_path / "model.pt"), "--projection_axis", "2"]
     command += ["--overlay", "False"]

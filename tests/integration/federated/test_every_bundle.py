@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from monai.fl.client import MonaiAlgo
 from monai.fl.utils.exchange_object import ExchangeObject
-from toy_bundles import KINDS, write_pairs
+from toy_bundles import KINDS, make_toy_bundle, write_pairs
 
 from clinbundles.hosts.federated.client import site_algorithm
 from clinbundles.hosts.federated.federated_plan import make_plan
 from clinbundles.hosts.federated.screened_aggregation import update_norm
 from clinbundles.hosts.federated.shared_network import initial_network
+from clinbundles.hosts.hosted_bundle import HostedBundle
 
 SETTINGS = Path(__file__).resolve().parents[2] / "bundles"
 
@@ -46,3 +48,24 @@ def test_a_site_evaluates_the_shared_model_and_sends_a_finite_update(hosted, tmp
     assert set(update) == set(shared)
     assert 0 < update_norm(update) < float("inf")
     assert (tmp_path / "out" / "sites" / "site-1" / "models" / "last.pt").is_file()
+
+
+def test_modules_that_are_still_being_imported_do_not_stop_a_site(tmp_path, monkeypatch):
+    """MONAI goes through sys.modules while FLARE's threads import."""
+    bundle = HostedBundle(make_toy_bundle("toy_volume_labels", tmp_path))
+    overrides = {"dataset_dir": str(write_pairs(tmp_path / "pairs", 10))}
+    numbers = {"rounds": 1, "local_epochs": 1, "sites": 2, "output_dir": tmp_path / "out"}
+    plan = make_plan(bundle, ("configs/train.yaml",), overrides, **numbers)
+    errors = [RuntimeError("dictionary changed size during iteration")] * 2
+    initialize = MonaiAlgo.initialize
+
+    def with_errors(self, extra):
+        if errors:
+            raise errors.pop()
+        initialize(self, extra)
+
+    monkeypatch.setattr(MonaiAlgo, "initialize", with_errors)
+    assert site_algorithm(asdict(plan), "site-1").train_workflow is not None
+    errors.append(RuntimeError("out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        site_algorithm(asdict(plan), "site-1")

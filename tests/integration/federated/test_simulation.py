@@ -2,7 +2,6 @@
 
 import csv
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import mlflow
 import pytest
 import torch
 from federations import environment, federation
+from python_fork_server import SERVER
 from toy_bundles import make_toy_bundle, write_pairs
 
 from clinbundles.hosts.hosted_bundle import HostedBundle
@@ -47,7 +47,7 @@ def toy(tmp_path_factory):
 
 def run(command, folder, broken=None):
     result = subprocess.run(
-        [sys.executable, *map(str, command)],
+        [SERVER.python(), *map(str, command)],
         env=environment(broken),
         cwd=folder.parent,
         capture_output=True,

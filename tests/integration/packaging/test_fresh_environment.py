@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import nibabel
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from bundle_images import BUNDLES, ROOT, bundle_images, bundle_settings
 from fresh_environment import output_of, run_python
 from PIL import Image
+from python_fork_server import SERVER
 
 from clinbundles.hosts.hosted_bundle import HostedBundle
 
@@ -66,7 +66,7 @@ def test_json_configs_give_the_files_that_yaml_gives(name, fresh_python, unpacke
     bundle = HostedBundle(ROOT / "bundles" / name)
     bundle_images(name, tmp_path / "images", tmp_path / "simulated")
     settings = bundle_settings(name)["inference"]
-    places = {"json": (fresh_python, unpacked(bundle)), "yaml": (sys.executable, bundle.root)}
+    places = {"json": (fresh_python, unpacked(bundle)), "yaml": (SERVER.python(), bundle.root)}
     processes = []
     for form, (python, root) in places.items():
         words = ["-m", "monai.bundle", "run", "--bundle_root", str(root)]

@@ -6,6 +6,7 @@ The overlay is that of a real bundle, laid over a toy's inference: it must fit a
 import csv
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def runs(tmp_path_factory):
     results = folder / "results"
     command = {"dataset_dir": folder / "images", "output_dir": results, "tracking": "mlflow"}
 
-    first = start(folder, ONE_NODE, [*configs, folder / "sleeping.yaml"], **command)
+    first = start(folder, ONE_NODE, [*configs, folder / "sleeping.yaml"], sys.executable, **command)
     stop = time.time() + LIMIT_S
     while len(records(results)) < 3 and time.time() < stop and first.poll() is None:
         time.sleep(0.2)  # process 0 does its share and waits for the other

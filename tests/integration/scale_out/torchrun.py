@@ -6,11 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
+from python_fork_server import SERVER
 from toy_bundles import make_toy_bundle
 
 OVERLAYS = Path(__file__).resolve().parents[3] / "bundles" / "retinal_octa_vessel_segmentation" / "configs"
@@ -25,12 +25,17 @@ def toy_with_log(folder: Path) -> Path:
     return configs
 
 
-def start(folder: Path, launch: tuple[str, ...], configs: list[Path], **overrides: object) -> subprocess.Popen[str]:
-    """Start `monai.bundle run` in one process (no `launch`) or under torchrun; all output in one pipe."""
+def start(
+    folder: Path, launch: tuple[str, ...], configs: list[Path], python: str | None = None, **overrides: object
+) -> subprocess.Popen[str]:
+    """Start `monai.bundle run` in one process (no `launch`) or under torchrun; all output in one pipe.
+
+    Without `python`, processes are forks of one that has the libraries already (python_fork_server.py).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     torchrun = ("-m", "torch.distributed.run", *launch) if launch else ()
     root = configs[0].parents[1]
-    command = [sys.executable, *torchrun, "-m", "monai.bundle", "run", "--bundle_root", str(root)]
+    command = [python or SERVER.python(), *torchrun, "-m", "monai.bundle", "run", "--bundle_root", str(root)]
     command += ["--config_file", str([str(path) for path in configs])]
     command += [word for name, value in overrides.items() for word in (f"--{name}", str(value))]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}

@@ -24,6 +24,8 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from clinbundles.hosts.federated.site_settings import settings_from_environment
 from clinbundles.hosts.hosted_bundle import find_bundle
 
+_TRIES = 5
+
 
 def site_algorithm(job: Mapping[str, Any], site: str) -> MonaiAlgo:
     """MONAI's federated client of the job's bundle, with this site's data and folders."""
@@ -36,7 +38,13 @@ def site_algorithm(job: Mapping[str, Any], site: str) -> MonaiAlgo:
         config_evaluate_filename=list(job["configs"]),
         eval_kwargs=dict(settings),
     )
-    algorithm.initialize({ExtraItems.CLIENT_NAME: site})
+    for left in reversed(range(_TRIES)):
+        try:
+            algorithm.initialize({ExtraItems.CLIENT_NAME: site})
+            break
+        except RuntimeError as error:  # FLARE's threads still import modules while MONAI goes through them all
+            if left == 0 or "changed size during iteration" not in str(error):
+                raise
     return algorithm
 
 
