@@ -35,7 +35,7 @@ def plane_coverage(
     orientation are holes. A mesh that is turned inside out gives negative values: see `check_closed_mesh`.
 
     Args:
-        vertices: [..., V, 3] in mm, float32 or float64; the leading axes (frames, cases) broadcast with those of planes.
+        vertices: [..., V, 3] in mm, float32 or float64; leading axes (frames, cases) broadcast with those of planes.
         faces: [F, 3] vertex indices, counter-clockwise seen from outside.
         planes: [..., P, 3 or 4, 4] affines (i, j, k, 1) -> mm in the space of the vertices: the columns are the steps
             to the next pixel along i and j, a third that is not used (normal or slice step), and the centre of pixel
@@ -218,7 +218,7 @@ def _sum_rows(index: torch.Tensor, rows: torch.Tensor, shape: Sequence[int]) -> 
 
 
 def _plane_frames(planes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows [B, P, 2, 3] that give pixel indices of mm in the plane, and unit normals [B, P, 3], from affines [B, P, 3, 4].
+    """Of affines [B, P, 3, 4]: rows [B, P, 2, 3] that turn mm in the plane into pixels, and unit normals [B, P, 3].
 
     The rows are the dual basis of the pixel steps in their plane (the 2x2 solve with their Gram matrix).
     """

@@ -68,10 +68,10 @@ def _crossings_of_word(
     pair, group = ((mixed[:, None] >> shifts) & field).nonzero(as_tuple=True)
     batch, face = batch[pair], face[pair]
     corner_level = (corners[:, batch, face] >> (bits * group)) & field  # [3, N]
-    lowest, highest = corner_level.amin(0), corner_level.amax(0)
     if count == 1:
-        step = torch.zeros_like(lowest)
+        step = torch.zeros_like(group)
     else:
+        lowest, highest = corner_level.amin(0), corner_level.amax(0)
         pair = torch.repeat_interleave(highest - lowest)
         before = torch.cumsum(highest - lowest, 0) - (highest - lowest)
         step = lowest[pair] + torch.arange(len(pair), device=pair.device) - before[pair]
