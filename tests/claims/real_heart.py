@@ -11,13 +11,13 @@ to where they are at a phase of 0 ... 24.
 from __future__ import annotations
 
 import csv
-import os
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from clinbundles.cine.exam_frame import exam_axes
 from clinbundles.phantoms.heart import draw_heart, heart_mesh
@@ -142,8 +142,6 @@ class Score:
 
 def score(heart: RealHeart, track: Track, name: str) -> Score:
     """Track the end-diastolic surfaces and compare them with those of every phase."""
-    from scipy.spatial import cKDTree
-
     axis = long_axis(heart)
     endo, epi, volumes, across, along, surface = [], [], [], [], [], []
     for number, phase in enumerate(heart.phases):
@@ -173,10 +171,8 @@ def true_motion(heart: RealHeart) -> Score:
 
 def long_axis(heart: RealHeart) -> np.ndarray:
     """(3,) unit, from apex to base: the direction from the vertex farthest from the rims to the rims' middle."""
-    edges = np.sort(
-        np.concatenate([heart.endocardium_faces[:, [0, 1]], heart.endocardium_faces[:, [1, 2]], heart.endocardium_faces[:, [2, 0]]]),
-        axis=1,
-    )  # fmt: skip
+    faces = heart.endocardium_faces
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
     unique, counts = np.unique(edges, axis=0, return_counts=True)
     rim = heart.endocardium[0][np.unique(unique[counts == 1])].mean(axis=0)
     apex = heart.endocardium[0][np.linalg.norm(heart.endocardium[0] - rim, axis=1).argmax()]
@@ -206,12 +202,13 @@ def population_mean(heart: RealHeart, seeds: Sequence[int] = range(40), times: i
     design, target = np.concatenate(rows), np.concatenate(values).reshape(-1, times * 3)
     coefficients = np.linalg.lstsq(design, target, rcond=None)[0].reshape(count, times, 3)
     real = _Place(exam_axes(long_axis(heart)), heart.endocardium[0])
+    nearest = cKDTree(heart.endocardium[0])
 
     def track(points: np.ndarray, phase: int) -> np.ndarray:
         at = phase / PHASES * times
         before, share = int(at) % times, at % 1
         now = coefficients[:, before] * (1 - share) + coefficients[:, (before + 1) % times] * share
-        inner = np.full(len(points), points.shape == heart.endocardium[0].shape)
+        inner = nearest.query(points)[0] < 1.0
         return points + real.vectors(points, real.basis(points, inner) @ now)
 
     return track
@@ -260,13 +257,11 @@ def report(heart: RealHeart, scores: Sequence[Score], folder: Path | None = None
         means = [values[1:].mean() for values in _by_phase(one)]
         volumes = [one.volume_ml[0], one.volume_ml.min(), 100 * one.ejection_fraction]
         lines.append(f"| {one.name} | {' | '.join([f'{v:.2f}' for v in means] + [f'{v:.1f}' for v in volumes])} |")
-    lines += [
-        "",
-        f"| LV endocardium, mm | {' | '.join(map(str, heart.phases))} |",
-        "|---" * (len(heart.phases) + 1) + "|",
-    ]
+    lines += ["", f"| LV endocardium, mm | {' | '.join(map(str, heart.phases))} |"]
+    lines.append("|---" * (len(heart.phases) + 1) + "|")
     lines += [f"| {one.name} | {' | '.join(f'{v:.2f}' for v in one.endocardium_mm)} |" for one in scores]
-    lines += [f"| {one.name}, volume mL | {' | '.join(f'{v:.0f}' for v in one.volume_ml)} |" for one in (true_motion(heart), *scores)]  # fmt: skip  # noqa: E501
+    for one in (true_motion(heart), *scores):
+        lines.append(f"| {one.name}, volume mL | {' | '.join(f'{v:.0f}' for v in one.volume_ml)} |")
     text = "\n".join(lines) + "\n"
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -283,9 +278,3 @@ def report(heart: RealHeart, scores: Sequence[Score], folder: Path | None = None
 
 def _by_phase(one: Score) -> tuple[np.ndarray, ...]:
     return one.endocardium_mm, one.epicardium_mm, one.across_mm, one.along_mm, one.surface_mm
-
-
-def results_folder() -> Path | None:
-    """Where CLINBUNDLES_CLAIMS says tables go; None without it."""
-    folder = os.environ.get("CLINBUNDLES_CLAIMS")
-    return Path(folder) if folder else None
