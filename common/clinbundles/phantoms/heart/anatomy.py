@@ -1,7 +1,7 @@
 """Anatomy at end-diastole: radii of the ventricles' surfaces about the long axis of the left ventricle.
 
-Heart coordinates (mm): Z along the long axis, base Z = 0, epicardial apex Z = -L; (R, Theta) around it with Theta = 0 at the
-lateral wall, pi/2 inferior, pi septum, 3 pi/2 anterior. All radii come squared: the motion is linear in R^2.
+Heart coordinates (mm): Z along the long axis, base Z = 0, epicardial apex Z = -L; (R, Theta) around it with Theta = 0
+at the lateral wall, pi/2 inferior, pi septum, 3 pi/2 anterior. All radii come squared: the motion is linear in R^2.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def muscle_volume(shape: Anatomy) -> float:
 def right_cavity_volume(shape: Anatomy) -> float:
     """End-diastolic volume of the right ventricle, mL."""
     bottom = -(shape.rv_apex + shape.base) * shape.half_length
-    angles, heights, weights = quadrature(bottom, angles=720, heights=96)
+    angles, heights, weights = quadrature(bottom, angles=360, heights=48)  # to 1e-6
     return float((_squared_radii(shape, angles, heights, 2) @ weights).sum()) / 1000.0
 
 

@@ -71,10 +71,10 @@ def draw_heart(
         raise ValueError(f"sex is {sex!r}, expected 'M', 'F' or None")
     numbers = _draw_numbers(rng, sex)
     disease = _draw_disease(rng, rng.random() < diseased_share)
-    numbers["edv_ml"] *= disease["volume"]
+    numbers["edv_ml"] = min(numbers["edv_ml"] * disease["volume"], 300.0)  # larger ones leave the field of view
     numbers["mass_g"] *= disease["mass"]
     numbers["ef"] *= disease["ef"]
-    anatomy = _draw_anatomy(rng, numbers)
+    anatomy = _draw_anatomy(rng, numbers, disease)
     motion = _draw_motion(rng, numbers, anatomy, disease)
     interior = _draw_interior(rng)
     rotation = usual_pose() @ _rotation(np.clip(rng.normal(0.0, pose_degrees, 3), -25.0, 25.0))
@@ -123,7 +123,7 @@ class _Still(np.random.Generator):
 
 def _with(rng: np.random.Generator, numbers: dict[str, float]) -> Heart:
     disease = _draw_disease(rng, False)
-    anatomy = _draw_anatomy(rng, numbers)
+    anatomy = _draw_anatomy(rng, numbers, disease)
     return Heart(
         anatomy=anatomy,
         motion=_draw_motion(rng, numbers, anatomy, disease),
@@ -172,7 +172,7 @@ def _draw_disease(rng: np.random.Generator, present: bool) -> dict[str, float]:
     return disease
 
 
-def _draw_anatomy(rng: np.random.Generator, numbers: dict[str, float]) -> Anatomy:
+def _draw_anatomy(rng: np.random.Generator, numbers: dict[str, float], disease: dict[str, float]) -> Anatomy:
     rv_half_span = 0.5 * _bounded(rng, 2.75, 0.14)
     rv_centre = math.pi + _bounded(rng, 0.12, 0.12)
     form = Anatomy(
@@ -212,7 +212,7 @@ def _draw_anatomy(rng: np.random.Generator, numbers: dict[str, float]) -> Anatom
     )
     return solve_anatomy(
         form,
-        slenderness=_bounded(rng, 2.05, 0.14),
+        slenderness=_bounded(rng, 2.05, 0.14) / max(disease["volume"], 1.0) ** 0.5,  # a dilated heart is rounder
         apex_wall=_bounded(rng, 0.75, 0.08),
         edv_ml=numbers["edv_ml"],
         muscle_ml=numbers["mass_g"] / 1.05,

@@ -16,7 +16,7 @@ from clinbundles.phantoms.heart.population import draw_heart
 from clinbundles.phantoms.heart.scanner_planes import plan_views
 from clinbundles.phantoms.heart.tissue_signal import draw_signals
 
-SIMULATOR_REVISION = 2
+SIMULATOR_REVISION = 3
 
 
 def simulate_heart_exam(
@@ -59,11 +59,10 @@ def simulate_heart_exam(
         edv_ml, esv_ml, ef (of the shown frames), mass_g, sex, shift_mm, slice_spacing_mm.
     """
     times = _frame_times(frames)
-    anatomy_rng, plan_rng, look_rng, noise_rng, truth_rng, case_rng = np.random.default_rng(seed).spawn(6)
-    sex = "MF"[int(case_rng.integers(2))]
+    _, plan_rng, look_rng, noise_rng, truth_rng, case_rng = np.random.default_rng(seed).spawn(6)
+    heart, sex = exam_heart(seed, diseased_share=diseased_share)
     period_s = float(case_rng.uniform(0.70, 1.15))
     spacing, shift = _drawn(case_rng.random(), slice_spacing_mm, between=True), _drawn(case_rng.random(), shift_mm)
-    heart = draw_heart(anatomy_rng, sex, diseased_share=diseased_share)
     scan = draw_scan(look_rng, draw_signals(look_rng), noise=noise, texture=texture)
     views = plan_views(
         heart, plan_rng, pixels=pixels, pixel_mm=pixel_mm, slice_spacing_mm=spacing, slab_mm=slab_mm,
@@ -90,6 +89,13 @@ def simulate_heart_exam(
         "shift_mm": shift,
         "slice_spacing_mm": spacing,
     }
+
+
+def exam_heart(seed: int, *, diseased_share: float = 0.45) -> tuple[Heart, str]:
+    """The heart of the case of this seed, and its sex: exact truth at any point and time, not only the stored ones."""
+    anatomy_rng, sex_rng = np.random.default_rng(seed).spawn(7)[::6]
+    sex = "MF"[int(sex_rng.integers(2))]
+    return draw_heart(anatomy_rng, sex, diseased_share=diseased_share), sex
 
 
 def _frame_times(frames: int | list[float]) -> NDArray[np.float64]:

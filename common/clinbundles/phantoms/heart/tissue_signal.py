@@ -59,8 +59,8 @@ def draw_signals(rng: np.random.Generator) -> NDArray[np.float32]:
 
     What varies, and why: flip angle 45-65 degrees (limited by SAR), relaxation +-6 % (people, field), inflow of fresh
     spins brightens blood up to 1.8-fold, blood-muscle contrast of 2-5 as in clinical cine, fat from suppressed to
-    brighter than blood, liver and lung with their own spread. Fat is negative in half the examinations: at TE = TR / 2 its phase
-    opposes water's, which draws the thin dark line between fat and muscle.
+    brighter than blood, liver and lung with their own spread. Fat is negative in half the examinations: at TE = TR / 2
+    its phase opposes water's, which draws the thin dark line between fat and muscle.
     """
     flip = rng.uniform(45.0, 65.0)
     inflow = rng.uniform(1.0, 1.8)
