@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 
@@ -11,6 +12,8 @@ with socket.socket(socket.AF_UNIX) as server:
     content = (json.dumps(request) + "\n").encode()
     sent = socket.send_fds(server, [content], [0, 1, 2])
     server.sendall(content[sent:])
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: server.sendall(bytes([number])))
     answer = server.recv(100)
 code = int(answer) if answer else 1
 if code < 0:

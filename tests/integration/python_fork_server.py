@@ -117,15 +117,25 @@ def serve(address: str) -> dict[str, Any]:
                     selector.register(connection, selectors.EVENT_READ, child)
                 elif key.fileobj == wake:
                     os.read(wake, 4096)
-                else:  # the asker is gone: so goes what it asked for
-                    selector.unregister(key.fileobj)
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(key.data, signal.SIGKILL)
+                else:
+                    numbers = key.fileobj.recv(100)
+                    _pass_on(numbers, key.data)
+                    if not numbers:
+                        selector.unregister(key.fileobj)
             _answer_for_the_ended(askers, selector)
     finally:
         for child in askers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
+
+
+def _pass_on(numbers: bytes, child: int) -> None:
+    """Send the signals that the asker got; one that is gone takes with it what it has asked for."""
+    with contextlib.suppress(ProcessLookupError):
+        for number in numbers:
+            os.kill(child, number)
+        if not numbers:
+            os.killpg(child, signal.SIGKILL)
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -155,8 +165,9 @@ def become(command: dict[str, Any]) -> None:
     for number, stream in enumerate(command["streams"]):
         os.dup2(stream, number)
         os.close(stream)
-    for name in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(name, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(command["environment"])
     mounts = f"/proc/{command['asker']}/ns/mnt"

@@ -44,7 +44,10 @@ def server() -> Iterator[Callable[[], str]]:
         command += ["--artifacts-destination", f"{folder}/files"]
         log = Path(folder, "server.log")
         with log.open("wb") as file:
-            process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=file, start_new_session=True)
+            environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # judges of language models
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
+            )
         address = f"http://127.0.0.1:{port}"
 
         def ready() -> str:

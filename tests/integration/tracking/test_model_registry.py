@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import mlflow
 import pytest
 import torch
 from mlflow.models import get_model_info
+from python_fork_server import SERVER
 from toy_bundles import make_toy_bundle
 from toy_bundles import weights as toy_weights
 
@@ -120,7 +120,7 @@ def test_command_works_on_a_real_server_after_a_training_there(toy, server, trai
     uri = server()
     train(tmp_path, "at the server", bundle=TOY, weights=other_weights(5.0), uri=uri)
     weights = tmp_path / "models" / "model.pt"
-    command = [sys.executable, "-m", "clinbundles.hosts.model_registry"]
+    command = [SERVER.python(), "-m", "clinbundles.hosts.model_registry"]
     end = ["--tracking-uri", uri, "--alias", "champion"]
     done = run([*command, "register", str(toy.root), "--weights", str(weights), *end], tmp_path)
     assert "registered: toy_classification version 1, from run " in done.stdout

@@ -13,6 +13,7 @@ import pytest
 import torch
 from monai.engines import SupervisedTrainer
 from monai.handlers import MLFlowHandler
+from python_fork_server import SERVER
 
 from clinbundles.handlers import RunRecord, RunRecorder, local_tracking_uri, tracked_run
 from clinbundles.handlers.mlflow_run import artifact_location
@@ -174,7 +175,7 @@ def test_a_killed_process_leaves_a_failed_run(store, experiment, tmp_path):
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         process = subprocess.Popen(
-            [sys.executable, str(program)],
+            [SERVER.python(), str(program)],
             stdout=subprocess.PIPE,
             text=True,
             # a shell starts background jobs with SIGINT ignored, and children inherit that
