@@ -176,14 +176,16 @@ class VolumeDecoder(nn.Module):
         super().__init__()
         self.coarseness = coarseness
         widths = [width * 2**level for level in range(levels + 1)]
-        self.entry = _conv3d(inputs, width)
+        self.entry = nn.Sequential(nn.Conv3d(inputs, width, 1), _conv3d(width, width))
         self.down = nn.ModuleList(
             nn.Sequential(nn.AvgPool3d(2), _conv3d(fine, coarse), _conv3d(coarse, coarse))
             for fine, coarse in pairwise(widths)
         )
+        self.narrow = nn.ModuleList(
+            nn.Conv3d(coarse, fine, 1) for fine, coarse in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True)
+        )
         self.up = nn.ModuleList(
-            nn.Sequential(_conv3d(fine + coarse, fine), _conv3d(fine, fine))
-            for fine, coarse in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True)
+            nn.Sequential(_conv3d(fine, fine), _conv3d(fine, fine)) for fine in reversed(widths[:-1])
         )
         self.last = nn.Conv3d(width, outputs, 1)
 
@@ -194,11 +196,13 @@ class VolumeDecoder(nn.Module):
         for step in self.down:
             skips.append(volume)
             volume = step(volume)
-        for number, step in enumerate(self.up):
-            skip = skips[len(skips) - 1 - number]
+        number = len(skips)
+        for narrow, step in zip(self.narrow, self.up):  # noqa: B905 - TorchScript knows no strict
+            number -= 1
+            skip = skips[number]
             size = [skip.shape[2], skip.shape[3], skip.shape[4]]
-            volume = nn.functional.interpolate(volume, size, mode="trilinear", align_corners=False)
-            volume = step(torch.cat([volume, skip], dim=1))
+            volume = nn.functional.interpolate(narrow(volume), size, mode="trilinear", align_corners=False)
+            volume = step(volume + skip)
         volume = self.last(volume)
         if self.coarseness > 1:
             size = [volume.shape[2] * self.coarseness, volume.shape[3] * self.coarseness, volume.shape[4]]
@@ -225,6 +229,7 @@ class MultiViewMotionNet(nn.Module):
         coarseness: the 3D decoder works on a grid so many times coarser in plane (paper: 1).
         max_displacement_mm: largest displacement per axis; the output is this times tanh.
         shape_classes: tissues of the shape head; 0: no head.
+        shape_width: channels of the first level of its 3D decoder; None: ``width_3d``.
         spacing_mm: of the motion grid.
         lax_pixel_mm: pixel size of the long-axis pictures.
         reach_mm: standard deviation of the weight of a long-axis plane at a distance from it ("geometry").
@@ -242,6 +247,7 @@ class MultiViewMotionNet(nn.Module):
         coarseness: int = 2,
         max_displacement_mm: float | Sequence[float] = 25.0,
         shape_classes: int = 0,
+        shape_width: int | None = None,
         spacing_mm: Sequence[float] = GRID_SPACING_MM,
         lax_pixel_mm: float = 2.0,
         reach_mm: float = 12.0,
@@ -278,7 +284,9 @@ class MultiViewMotionNet(nn.Module):
         nn.init.zeros_(self.motion.last.bias)
         if shape_classes:
             self.shape_fusion = fuse(1)
-            self.shape = VolumeDecoder(self.shape_fusion.outputs, width_3d, shape_classes, levels_3d, coarseness)
+            self.shape = VolumeDecoder(
+                self.shape_fusion.outputs, shape_width or width_3d, shape_classes, levels_3d, coarseness
+            )
 
     def _check(self, image: torch.Tensor, lax: torch.Tensor, lax_pose: torch.Tensor) -> None:
         if image.dim() != 5 or image.shape[1] != 2:
