@@ -268,7 +268,7 @@ def with_ejection_fraction(anatomy: Anatomy, motion: Motion, ejection_fraction: 
 
 def _draw_interior(rng: np.random.Generator) -> Interior:
     return Interior(
-        papillary_size=float(rng.uniform(0.14, 0.28)),
+        papillary_size=float(rng.uniform(0.15, 0.32)),
         papillary_depth=float(rng.uniform(0.55, 0.75)),
         papillary_angle_1=-math.pi / 4 + _bounded(rng, 0.0, 0.2),
         papillary_angle_2=math.pi / 2 + _bounded(rng, 0.25, 0.2),
@@ -286,7 +286,7 @@ def _draw_surroundings(rng: np.random.Generator, anatomy: Anatomy) -> Surroundin
         midline=float(rng.uniform(38.0, 55.0)),
         chest_middle=float(rng.uniform(-30.0, -12.0)),
         chest_half_width=float(rng.uniform(155.0, 190.0)),
-        chest_half_depth=float(rng.uniform(100.0, 130.0)),
+        chest_half_depth=float(rng.uniform(88.0, 125.0)),
         fat=float(rng.uniform(8.0, 32.0)),
         chest_wall=float(rng.uniform(9.0, 18.0)),
         diaphragm=-radius - float(rng.uniform(2.0, 12.0)),
@@ -295,8 +295,10 @@ def _draw_surroundings(rng: np.random.Generator, anatomy: Anatomy) -> Surroundin
         aorta_right=float(rng.uniform(10.0, 26.0)),
         aorta_anterior=float(rng.uniform(-78.0, -62.0)),
         aorta_radius=float(rng.uniform(10.0, 13.5)),
-        mediastinum_edge=float(rng.uniform(12.0, 35.0)),
-        recess_fat=float(rng.uniform(2.2, 4.6)),
+        mediastinum_edge=float(rng.uniform(12.0, 55.0)),
+        mediastinum_grain=float(rng.uniform(-1.5, 1.5)),
+        recess_fat=float(rng.uniform(1.6, 5.2)),
+        recess_share=float(rng.uniform(-0.6, 1.0)),
     )
 
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from clinbundles.phantoms.heart.heart import Heart
 
-LONG_AXIS_DEGREES = {"lax_4ch": -8.0, "lax_2ch": -68.0, "lax_3ch": -128.0}
+LONG_AXIS_DEGREES = {"lax_4ch": -12.0, "lax_2ch": -78.0, "lax_3ch": -130.0}
 """Direction of each long-axis plane about the long axis (0 = lateral, 90 = inferior).
 
-4CH goes through septum, lateral wall and right ventricle; 2CH 60 and 3CH 120 degrees further, through the anterior wall
-and through the aortic root."""
+4CH goes through septum, lateral wall and right ventricle; 2CH 66 degrees further, through the anterior and inferior
+walls past the right ventricle; 3CH 118 degrees further, through the aortic root."""
 
 
 @dataclass(frozen=True)

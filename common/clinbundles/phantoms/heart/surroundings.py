@@ -27,8 +27,10 @@ class Surroundings(NamedTuple):
     aorta_right: float
     aorta_anterior: float
     aorta_radius: float
-    mediastinum_edge: float  # mediastinal fat begins here, mm to the right
-    recess_fat: float  # angle about the long axis on which side the recess holds fat, else lung
+    mediastinum_edge: float  # the mediastinum begins here, mm to the right
+    mediastinum_grain: float  # above -> fat, below -> soft tissue (a wave through it)
+    recess_fat: float  # angle about the long axis around which the recess holds fat, else lung
+    recess_share: float  # cosine of the half width of that fat: 1 none, -1 all around
 
 
 @njit(cache=True)
@@ -54,12 +56,13 @@ def surrounding_tissue(around, right, anterior, superior, in_recess, angle):  # 
     if math.hypot(right - around.midline, anterior - around.chest_middle + 0.62 * around.chest_half_depth) < 24.0:
         return 13
     if in_recess:
-        return 12 if math.cos(angle - around.recess_fat) > -0.4 else 11
+        return 12 if math.cos(angle - around.recess_fat) > around.recess_share else 11
     top = around.diaphragm + around.diaphragm_tilt * right - (right * right + anterior * anterior) / 900.0
     if superior < top:
         if superior > top - 2.5:
             return 13
         return 14 if right > around.liver_edge else 15
     if right > around.mediastinum_edge and abs(anterior) < 45.0:
-        return 12
+        wave = math.sin(0.11 * superior + 0.07 * anterior) + math.sin(0.09 * anterior - 0.13 * right)
+        return 12 if wave > around.mediastinum_grain else 13
     return 11

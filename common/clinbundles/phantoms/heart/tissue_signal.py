@@ -66,7 +66,7 @@ def draw_signals(rng: np.random.Generator) -> NDArray[np.float32]:
     inflow = rng.uniform(1.0, 1.8)
     fat_gain, liver_gain, lung_gain, stomach_gain = rng.uniform([0.45, 0.4, 0.3, 0.3], [1.5, 1.3, 1.6, 1.5])
     opposed = rng.random() < 0.5
-    muscle_gain = rng.uniform(0.85, 1.25)
+    muscle_gain = rng.uniform(0.6, 1.2)
     right_gain = rng.uniform(0.88, 1.08)
     atrial_gain = rng.uniform(0.9, 1.08)
     vessel_gain = rng.uniform(0.8, 1.3)
