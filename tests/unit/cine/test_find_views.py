@@ -6,17 +6,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from clinbundles.cine import LAX_VIEWS, LoadImageCineExamd, read_cine_exam
-from clinbundles.phantoms.heart.simulated_exam import simulate_heart_exam
-
-
-@pytest.fixture(scope="module")
-def exam_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exam")
-    simulate_heart_exam(folder, 2000, frames=4, shift_mm=2.0)
-    return folder
 
 
 def test_views_are_found_whatever_the_files_are_called(exam_folder: Path, tmp_path: Path) -> None:
