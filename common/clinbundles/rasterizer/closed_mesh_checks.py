@@ -32,6 +32,8 @@ def check_closed_mesh(
     Raises:
         ValueError: with the number of vertices, faces or edges at fault, or the volume or size found.
     """
+    vertices = vertices.detach()
+    planes = None if planes is None else planes.detach()
     check_finite(vertices, name)
     check_faces(vertices, faces, name, weld_mm)
     check_extent(vertices, name, extent_mm)
@@ -113,7 +115,7 @@ def check_watertight(
 
 def check_outward(vertices: torch.Tensor, faces: torch.Tensor, name: str = "the mesh") -> None:
     """Refuse a mesh turned inside out: its sections would have negative areas."""
-    volume = float(signed_volume(vertices.double(), faces)) / 1000
+    volume = float(signed_volume(vertices.detach().double(), faces)) / 1000
     if volume <= 0:
         raise ValueError(
             f"{name}: its volume is {volume:.4g} mL, so its faces look inward. Exchange two corners of every face "
