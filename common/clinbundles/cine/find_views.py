@@ -5,19 +5,21 @@ Descriptions of series are typed by hand and wrong often enough; positions are n
 1. Short axis: the largest set of parallel planes at different positions, at least 4.
 2. A long-axis plane stands nearly upright on the short axis: its normal lies within 30 degrees of the short-axis plane.
 3. It cuts the short axis in a line. The angle of that line in the exam frame, from x (lateral) towards y (inferior),
-   modulo 180 degrees, tells the view: usually 4CH -22, 3CH 37, 2CH 98 degrees. Hearts are rolled about their axis by 15
-   degrees more or less (the measured exam: -38, 21, 84; simulated ones -33..5, 27..68, 88..123), so the planes are
-   named together: as many names as possible, each within 45 degrees of its usual angle, the least deviation in all.
-4. Views of the left ventricle pass within 25 mm of the rough centre that the moving edges of the short axis give, and
-   of planes that claim one name those are taken that meet best in one point. Planes of the right ventricle (RV 2CH,
-   RVOT) lose by this.
+   modulo 180 degrees, tells the view: usually 4CH -18, 3CH 41, 2CH 102 degrees. Hearts are rolled about their axis by
+   30 degrees to either side (the measured exam: -38, 21, 84). Half the roll is taken from the direction in which the
+   right ventricle moves beside the left one, 20 degrees beyond the 4CH plane. The planes are named together: as many
+   names as possible, each within 45 degrees of its expected angle, with the least deviation in all.
+4. Views of the left ventricle pass within 25 mm of the rough centre that the moving edges of the short axis give (of
+   the likeliest three, that one which suits the planes), and of planes that claim one name those are taken that meet
+   best in one point. Planes of the right ventricle (RV 2CH, RVOT) lose by this.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,9 +30,11 @@ PARALLEL_DEGREES = 3.0
 UPRIGHT_DEGREES = 30.0
 SAME_POSITION_MM = 0.5
 FEWEST_SLICES = 4
-VIEW_ANGLES = {"lax_2ch": 98.0, "lax_3ch": 37.0, "lax_4ch": -22.0}
+VIEW_ANGLES = {"lax_2ch": 102.0, "lax_3ch": 41.0, "lax_4ch": -18.0}
 FARTHEST_DEGREES = 45.0
 THROUGH_LV_MM = 25.0
+RV_BEYOND_4CH_DEGREES = 20.0
+_UNLIKELY_MM = 30.0  # a centre without votes counts as much as this distance
 _ANGLE_WEIGHT_MM = 0.3  # a degree off the usual angle counts as much as this distance from the common point
 
 logger = logging.getLogger(__name__)
@@ -112,38 +116,77 @@ def _turn(one: float, other: float) -> float:
     return (one - other + 90) % 180 - 90
 
 
+@dataclass(frozen=True)
+class RoughCentre:
+    """A place where the left ventricle may be.
+
+    Attributes:
+        point: (3,) RAS mm.
+        likelihood: relative to the likeliest, in (0, 1].
+        rv_degrees: direction of the right ventricle from there, in the exam frame.
+    """
+
+    point: np.ndarray
+    likelihood: float
+    rv_degrees: float
+
+    def expected_angles(self) -> dict[str, float]:
+        """Of the views, by the roll of the heart."""
+        roll = _turn(self.rv_degrees - RV_BEYOND_4CH_DEGREES, VIEW_ANGLES["lax_4ch"]) / 2
+        return {name: usual + roll for name, usual in VIEW_ANGLES.items()}
+
+
 def long_axis_views(
-    planes: Sequence[tuple[np.ndarray, np.ndarray]], axes: np.ndarray, rough_centre: np.ndarray
-) -> dict[str, int]:
-    """Names of the long-axis planes: view name to the number of its plane.
+    planes: Sequence[tuple[np.ndarray, np.ndarray]], axes: np.ndarray, centres: Sequence[RoughCentre]
+) -> tuple[dict[str, int], np.ndarray]:
+    """Names of the long-axis planes: view name to the number of its plane; and the rough LV centre that suits them.
 
     Args:
         planes: (normal (3,), any point (3,)) of every plane that is not short axis, RAS mm.
         axes: (3, 3) columns of the exam frame.
-        rough_centre: (3,) estimated LV centre, RAS mm.
+        centres: where the LV may be, the likeliest first.
     """
+    best: tuple[int, float] = (0, 0.0)
+    found: tuple[dict[str, int], np.ndarray] = ({}, centres[0].point)
+    for centre in centres:
+        for named in _choices(planes, axes, centre):
+            expected = centre.expected_angles()
+            turns = [abs(_turn(plane_angle(planes[n][0], axes), expected[name])) for name, n in named.items()]
+            cost = _misfit([planes[number] for number in named.values()], axes, centre.point)
+            cost += _ANGLE_WEIGHT_MM * float(np.mean(turns)) + _UNLIKELY_MM * (1 - centre.likelihood)
+            score = (len(named), -cost)
+            if not found[0] or score > best:
+                best, found = score, (named, centre.point)
+    return found
+
+
+def likeliest_centre(planes: Sequence[tuple[np.ndarray, np.ndarray]], centres: Sequence[RoughCentre]) -> np.ndarray:
+    """(3,) of the places where the LV may be, the one that suits planes whose views are known."""
+
+    def cost(centre: RoughCentre) -> float:
+        gaps = [float((centre.point - point) @ normal) for normal, point in planes]
+        return _UNLIKELY_MM * (1 - centre.likelihood) + float(np.sqrt(np.mean(np.square(gaps)))) if gaps else 0.0
+
+    return min(centres, key=cost).point
+
+
+def _choices(
+    planes: Sequence[tuple[np.ndarray, np.ndarray]], axes: np.ndarray, centre: RoughCentre
+) -> Iterator[dict[str, int]]:
+    """All ways to name planes that may be views of the LV."""
+    expected = centre.expected_angles()
     options: dict[str, list[int | None]] = {name: [None] for name in LAX_VIEWS}
     for number, (normal, point) in enumerate(planes):
-        if not is_upright(normal, axes):
-            continue
-        if abs(float((rough_centre - point) @ normal)) > THROUGH_LV_MM:
+        if not is_upright(normal, axes) or abs(float((centre.point - point) @ normal)) > THROUGH_LV_MM:
             continue
         degrees = plane_angle(normal, axes)
-        for name, usual in VIEW_ANGLES.items():
+        for name, usual in expected.items():
             if abs(_turn(degrees, usual)) < FARTHEST_DEGREES:
                 options[name].append(number)
-    best: tuple[int, float] = (0, 0.0)
-    found: dict[str, int] = {}
     for choice in itertools.product(*options.values()):
         named = {name: number for name, number in zip(options, choice, strict=True) if number is not None}
-        if not named or len(set(named.values())) < len(named):
-            continue
-        cost = _misfit([planes[number] for number in named.values()], axes, rough_centre)
-        turns = [abs(_turn(plane_angle(planes[n][0], axes), VIEW_ANGLES[name])) for name, n in named.items()]
-        score = (len(named), -cost - _ANGLE_WEIGHT_MM * float(np.mean(turns)))
-        if not found or score > best:
-            best, found = score, named
-    return found
+        if named and len(set(named.values())) == len(named):
+            yield named
 
 
 def _misfit(planes: Sequence[tuple[np.ndarray, np.ndarray]], axes: np.ndarray, rough_centre: np.ndarray) -> float:

@@ -14,8 +14,8 @@ from clinbundles.cine.cine_files import exam_files, read_nifti_cine, read_planes
 from clinbundles.cine.cycle_phases import at_phases, cycle_fractions
 from clinbundles.cine.exam_frame import exam_axes, frame_to_world
 from clinbundles.cine.exam_labels import is_label_file, read_label, with_label
-from clinbundles.cine.find_views import long_axis_views, short_axis_planes
-from clinbundles.cine.lv_centre import lv_centre, rough_lv_centre
+from clinbundles.cine.find_views import RoughCentre, likeliest_centre, long_axis_views, short_axis_planes
+from clinbundles.cine.lv_centre import lv_centre, right_ventricle_angle, rough_lv_centres
 from clinbundles.cine.view_checks import check_long_axis, check_view
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -60,8 +60,8 @@ def read_cine_exam(
     members = {v for v, _ in stack}
     others = [_slice(view, k) for v, view in enumerate(found) if v not in members for k in range(len(view.affines))]
     axes = exam_axes(sax.normals[0])
-    rough = rough_lv_centre(sax, axes)
-    named = long_axis_views([(view.normals[0], view.centres[0]) for view in others], axes, rough)
+    planes = [(view.normals[0], view.centres[0]) for view in others]
+    named, rough = long_axis_views(planes, axes, _rough_centres(sax, axes))
     lax = {name: replace(others[number], name=name) for name, number in named.items()}
     if views is not None:
         _check_wanted(lax, others, views)
@@ -102,12 +102,21 @@ def read_named_exam(
         read[name] = view
     sax = _joined([read["sax"]], short_axis_planes([read["sax"]]))
     axes = exam_axes(sax.normals[0])
-    rough = rough_lv_centre(sax, axes)
     for name in wanted:
         if read[name].image.shape[2] != 1:
             raise CineExamError(f"{read[name].where[0]}: {name} has {read[name].image.shape[2]} slices, expected one")
+    planes = [(read[name].normals[0], read[name].centres[0]) for name in wanted]
+    rough = likeliest_centre(planes, _rough_centres(sax, axes))
+    for name in wanted:
         check_long_axis(read[name], axes, rough)
     return _exam(sax, {name: read[name] for name in wanted}, rough, ed_frame)
+
+
+def _rough_centres(sax: CineView, axes: np.ndarray) -> list[RoughCentre]:
+    return [
+        RoughCentre(point, votes, right_ventricle_angle(sax, axes, point))
+        for point, votes in rough_lv_centres(sax, axes)
+    ]
 
 
 def _exam(sax: CineView, lax: Mapping[str, CineView], rough_centre: np.ndarray, ed_frame: int) -> CineExam:
@@ -118,7 +127,7 @@ def _exam(sax: CineView, lax: Mapping[str, CineView], rough_centre: np.ndarray, 
     matched = [at_phases(lax[name], fractions, f"the short axis ({sax.where[0]})") for name in LAX_VIEWS if name in lax]
     ordered = [_from_phase(view, ed_frame) for view in (sax, *matched)]
     axes = exam_axes(sax.normals[0])
-    centre = lv_centre(ordered[0], ordered[1:], axes, rough_centre)
+    centre = lv_centre(ordered[1:], axes, rough_centre)
     return CineExam(ordered[0], tuple(ordered[1:]), frame_to_world(axes, centre), ordered[0].times_ms)
 
 
