@@ -210,7 +210,9 @@ def environment_python(session: nox.Session, name: str) -> str:
     session.log("Installing the project and its libraries; the first time this downloads PyTorch and takes minutes.")
     clear = [] if _made_by_this_python(environment) else ["--clear"]
     session.run_install(sys.executable, "-m", "venv", *clear, str(environment), external=True)
-    session.run_install(str(python), "-m", "pip", "install", "--editable", f"{ROOT}[{extras}]", external=True)
+    # files are compiled when they are first imported: most never are
+    command = ["-m", "pip", "install", "--no-compile", "--editable", f"{ROOT}[{extras}]"]
+    session.run_install(str(python), *command, external=True)
     if python.is_file():
         stamp.write_text(digest)
     return str(python)
