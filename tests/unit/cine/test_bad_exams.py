@@ -192,7 +192,7 @@ def test_pixels_in_metres_are_refused(exam: Any) -> None:
 
 def test_a_field_of_view_that_cuts_the_heart_off_is_refused(exam: Any) -> None:
     exam.change("sax", lambda values, affine: (values[:40], affine))
-    with refused("sax.nii.gz", "outside the image (at most 20%)", "field of view"):
+    with refused("sax.nii.gz", "outside the image (at most 25%)", "field of view"):
         LoadImageCineExamd()({"image": exam.images})
 
 
