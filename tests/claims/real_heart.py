@@ -15,11 +15,15 @@ import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
 
 from clinbundles.cine.exam_frame import exam_axes
+from clinbundles.motion.displacement_field import DisplacementField
 from clinbundles.phantoms.heart import draw_heart, heart_mesh
 
 PHASES = 25
@@ -160,6 +164,45 @@ def score(heart: RealHeart, track: Track, name: str) -> Score:
 def staying(points: np.ndarray, phase: int) -> np.ndarray:
     """No motion."""
     return points
+
+
+def track_by_field(file: Path) -> Track:
+    """The motion of a displacement file (I, J, K, T, 3), mm RAS, as the bundles write it; on either domain."""
+    image: Any = nibabel.load(file)
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    affine = np.asarray(image.affine, dtype=float)
+    domain = str(image.header["descrip"].astype(str)).rsplit(" ", 1)[-1]
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = tuple(float(mm) for mm in np.linalg.norm(affine[:3, :3], axis=0))
+    middle = affine[:3, :3] @ ((np.array(values.shape[:3]) - 1) / 2) + affine[:3, 3]
+    # world components to those along the axes of the grid, (T, 3, I, J, K)
+    vectors = torch.from_numpy(np.einsum("wc,ijktw->tcijk", axes, values)).float()
+
+    def track(points: np.ndarray, phase: int) -> np.ndarray:
+        field = DisplacementField(vectors[phase : phase + 1], domain, (spacing[0], spacing[1], spacing[2]))
+        local = torch.from_numpy((points - middle) @ axes).float()[None]
+        return field.from_ed(local)[0].numpy().astype(float) @ axes.T + middle
+
+    return track
+
+
+def track_by_mesh(vertices: np.ndarray, nearest: int = 6) -> Track:
+    """The motion of a moving mesh: a point moves as the vertices that are nearest to it at end-diastole.
+
+    Args:
+        vertices: (T, V, 3) RAS mm, T = 25 phases.
+        nearest: how many, weighted by the inverse of their distance.
+    """
+    tree = cKDTree(vertices[0])
+
+    def track(points: np.ndarray, phase: int) -> np.ndarray:
+        distance, index = tree.query(points, k=range(1, nearest + 1))
+        weight = 1 / np.maximum(distance, 0.5)
+        weight /= weight.sum(axis=1, keepdims=True)
+        moved = (vertices[phase] - vertices[0])[index]
+        return points + np.einsum("nk,nka->na", weight, moved)
+
+    return track
 
 
 def true_motion(heart: RealHeart) -> Score:
