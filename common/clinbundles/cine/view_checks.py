@@ -18,7 +18,7 @@ def check_view(view: CineView) -> None:
         CineExamError: pixels outside 0.5 to 4 mm; values that are not finite; a phase or slice without contrast.
     """
     low, high = min(view.pixel_mm), max(view.pixel_mm)
-    if low < PIXEL_MM[0] or high > PIXEL_MM[1]:
+    if low < PIXEL_MM[0] * 0.999 or high > PIXEL_MM[1] * 1.001:  # affines are stored in float32
         raise CineExamError(
             f"{view.where[0]}: pixels of {view.pixel_mm[0]:.4g} x {view.pixel_mm[1]:.4g} mm; expected "
             f"{PIXEL_MM[0]:g} to {PIXEL_MM[1]:g} mm: are the units millimetres?"
