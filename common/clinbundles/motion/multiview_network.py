@@ -327,11 +327,11 @@ class MultiViewMotionNet(nn.Module):
         pairs_sax: list[torch.Tensor] = []
         pairs_lax: list[torch.Tensor] = []
         for level in sax:
-            at_ed, at_t = level.chunk(2)
-            pairs_sax.append(torch.cat([at_ed, at_t], dim=1))
+            pair = level.unflatten(0, [2, -1])  # not by chunk, which ties an export to one batch size
+            pairs_sax.append(torch.cat([pair[0], pair[1]], dim=1))
         for level in lax:
-            at_ed, at_t = level.chunk(2)
-            pairs_lax.append(torch.cat([at_ed, at_t], dim=1))
+            pair = level.unflatten(0, [2, -1])
+            pairs_lax.append(torch.cat([pair[0], pair[1]], dim=1))
         raw = self.motion(self.fusion(pairs_sax, pairs_lax, lax_pose, image))
         return torch.tanh(raw) * self.limit_mm.reshape(1, 3, 1, 1, 1)
 
@@ -346,9 +346,9 @@ class MultiViewMotionNet(nn.Module):
         one_sax: list[torch.Tensor] = []
         one_lax: list[torch.Tensor] = []
         for level in sax:
-            one_sax.append(level.chunk(2)[frame])
+            one_sax.append(level.unflatten(0, [2, -1])[frame])
         for level in lax:
-            one_lax.append(level.chunk(2)[frame])
+            one_lax.append(level.unflatten(0, [2, -1])[frame])
         return self.shape(self.shape_fusion(one_sax, one_lax, lax_pose, image[:, frame : frame + 1]))
 
     def forward(self, image: torch.Tensor, lax: torch.Tensor, lax_pose: torch.Tensor) -> torch.Tensor:

@@ -27,10 +27,45 @@ from clinbundles.hosts.hosted_bundle import find_bundle
 _TRIES = 5
 
 
+class SiteAlgorithm(MonaiAlgo):
+    """MONAI's federated client, for which what the sites share are the weights of ``network_def``.
+
+    A config may train a larger module that contains it; MONAI would exchange the names and weights of that.
+    """
+
+    def train(self, data: ExchangeObject, extra: dict[str, Any] | None = None) -> None:
+        """Train from shared weights."""
+        super().train(self._in_trainer(data), extra)
+
+    def evaluate(self, data: ExchangeObject, extra: dict[str, Any] | None = None) -> ExchangeObject:
+        """Evaluate shared weights."""
+        return super().evaluate(self._in_trainer(data), extra)
+
+    def get_weights(self, extra: dict[str, Any] | None = None) -> ExchangeObject:
+        """The weights, or their change, as the sites share them."""
+        own = super().get_weights(extra)
+        weights = (own.weights or {}).items()
+        own.weights = {
+            name.removeprefix(self._place): value for name, value in weights if name.startswith(self._place)
+        }
+        return own
+
+    def _in_trainer(self, shared: ExchangeObject) -> ExchangeObject:
+        weights = {self._place + name: value for name, value in (shared.weights or {}).items()}
+        return ExchangeObject(weights=weights, statistics=shared.statistics)
+
+    @property
+    def _place(self) -> str:
+        """What stands before the names of the shared weights in the trained module, such as "network."."""
+        shared = self.train_workflow.parser.get_parsed_content("network_def")
+        places = [name for name, module in self.trainer.network.named_modules() if module is shared]
+        return f"{places[0]}." if places and places[0] else ""
+
+
 def site_algorithm(job: Mapping[str, Any], site: str) -> MonaiAlgo:
     """MONAI's federated client of the job's bundle, with this site's data and folders."""
     settings = {**job["settings"], **(job["sites"].get(site) or settings_from_environment(site))}
-    algorithm = MonaiAlgo(
+    algorithm = SiteAlgorithm(
         bundle_root=str(find_bundle(job["bundle"]).root),
         local_epochs=job["local_epochs"],
         config_train_filename=list(job["configs"]),
