@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from monai.metrics import CumulativeIterationMetric
 from monai.metrics.utils import do_metric_reduction
 from monai.utils import MetricReduction
 
 
+class ScoreOf:
+    """``output_transform`` that takes one number of each case out of an engine's output.
+
+    Args:
+        name: key of the number.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, output: Sequence[Mapping[str, Any]]) -> tuple[list[Any], None]:
+        return [item[self.name] for item in output], None
+
+
 class CaseScore(CumulativeIterationMetric):
     """For ``monai.handlers.IgniteMetricHandler(metric_fn=...)``: numbers that are there already, one per case.
 
     A postprocessing transform measures many things of a case at once and puts each under a key of its own; this
-    metric averages one of them. Takes (B, 1) or a list of tensors (1,); NaN is left out of the mean.
+    metric averages one of them, which :class:`ScoreOf` names. Takes (B, 1) or a list of tensors (1,); NaN is left out
+    of the mean.
 
     Args:
         reduction: how ``aggregate`` reduces over cases.

@@ -58,16 +58,34 @@ def diffusion_energy(field: torch.Tensor, spacing_mm: Sequence[float] = GRID_SPA
     return total
 
 
-def bending_energy(field: torch.Tensor, spacing_mm: Sequence[float] = GRID_SPACING_MM) -> torch.Tensor:
-    """Mean over voxels of the squared second derivatives, mixed ones twice (Rueckert et al. 1999), in 1/mm^2."""
+def bending_energy(
+    field: torch.Tensor,
+    spacing_mm: Sequence[float] = GRID_SPACING_MM,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Mean over voxels of the squared second derivatives, mixed ones twice (Rueckert et al. 1999), in 1/mm^2.
+
+    Affine motion costs nothing. ``weight`` (B, 1, I, J, K) in [0, 1] says where it counts; None: everywhere.
+    """
     total = field.new_zeros(())
     steps = dict(zip((2, 3, 4), spacing_mm, strict=True))
     for axis in (2, 3, 4):
-        total = total + (field.diff(n=2, dim=axis) / steps[axis] ** 2).square().sum(dim=1).mean()
+        bent = field.diff(n=2, dim=axis) / steps[axis] ** 2
+        middle = None if weight is None else weight.narrow(axis, 1, weight.shape[axis] - 2)
+        total = total + _weighted_mean(bent.square().sum(dim=1), middle)
         for other in range(axis + 1, 5):
             mixed = field.diff(dim=axis).diff(dim=other) / (steps[axis] * steps[other])
-            total = total + 2 * mixed.square().sum(dim=1).mean()
+            corner = None
+            if weight is not None:
+                corner = weight.narrow(axis, 0, weight.shape[axis] - 1).narrow(other, 0, weight.shape[other] - 1)
+            total = total + 2 * _weighted_mean(mixed.square().sum(dim=1), corner)
     return total
+
+
+def _weighted_mean(values: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    if weight is None:
+        return values.mean()
+    return (values * weight[:, 0]).sum() / weight.sum().clamp(min=1e-6)
 
 
 def incompressibility(
@@ -75,9 +93,7 @@ def incompressibility(
 ) -> torch.Tensor:
     """Mean of (det(I + grad Phi) - 1)^2 over the voxels, or weighted by ``weight`` (B, 1, I, J, K) in [0, 1]."""
     change = (jacobian_determinant(field, spacing_mm) - 1).square()
-    if weight is None:
-        return change.mean()
-    return (change * weight[:, 0]).sum() / weight.sum().clamp(min=1e-6)
+    return _weighted_mean(change, weight)
 
 
 def incompressibility_at(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clinbundles.metrics.case_score import CaseScore
+from clinbundles.metrics.case_score import CaseScore, ScoreOf
 
 
 def test_mean_of_case_scores_leaves_out_what_is_not_defined():
@@ -19,3 +19,11 @@ def test_mean_of_case_scores_leaves_out_what_is_not_defined():
 def test_score_without_cases_says_so():
     with pytest.raises(ValueError, match="seen no case"):
         CaseScore().aggregate()
+
+
+def test_score_is_taken_from_each_case_by_its_name():
+    score = CaseScore()
+    cases, nothing = ScoreOf("epe")([{"epe": torch.tensor([2.0])}, {"epe": torch.tensor([4.0])}])
+    assert nothing is None
+    score(cases, nothing)
+    assert float(score.aggregate()) == 3.0

@@ -49,6 +49,9 @@ def test_bending_of_a_parabola_is_its_curvature_squared():
     field = torch.zeros(1, 3, *SIZE, dtype=torch.float64)
     field[:, 2] = 0.5 * 0.01 * grid_points(SIZE, SPACING, torch.float64)[..., 2] ** 2
     assert math.isclose(float(bending_energy(field, SPACING)), 0.01**2, rel_tol=1e-9)
+    everywhere = torch.ones(1, 1, *SIZE, dtype=torch.float64)
+    assert math.isclose(float(bending_energy(field, SPACING, everywhere)), 0.01**2, rel_tol=1e-9)
+    assert float(bending_energy(field, SPACING, 0 * everywhere)) == 0
 
 
 def test_incompressibility_is_the_squared_change_of_volume_where_it_counts():

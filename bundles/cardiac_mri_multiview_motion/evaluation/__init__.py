@@ -1,0 +1,1 @@
+"""Scores of a motion against labels and against the truth of simulated hearts."""

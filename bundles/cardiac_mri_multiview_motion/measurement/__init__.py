@@ -1,0 +1,1 @@
+"""What is read off a motion: carried labels, volumes, strain."""
