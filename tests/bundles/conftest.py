@@ -1,8 +1,8 @@
 """Every folder of bundles/, what runs it as users do, and the one chain of runs that the tests share.
 
 A bundle joins the suite by existing. What is special about it stands in tests/bundles/<bundle>/conformity.yaml: the
-overrides that make it small, and where input for inference comes from: `key` of the cases, or a list of keys, whose files
-are then the folder of an exam. Each split needs two cases, one for each of two processes.
+overrides that make it small, and where input for inference comes from: `key` of the cases, or a list of keys, whose
+files are then the folder of an exam. Each split needs two cases, one for each of two processes.
 """
 
 from __future__ import annotations

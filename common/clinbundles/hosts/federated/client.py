@@ -45,9 +45,7 @@ class SiteAlgorithm(MonaiAlgo):
         """The weights, or their change, as the sites share them."""
         own = super().get_weights(extra)
         weights = (own.weights or {}).items()
-        own.weights = {
-            name.removeprefix(self._place): value for name, value in weights if name.startswith(self._place)
-        }
+        own.weights = {name.removeprefix(self._place): value for name, value in weights if name.startswith(self._place)}
         return own
 
     def _in_trainer(self, shared: ExchangeObject) -> ExchangeObject:
