@@ -51,7 +51,7 @@ class MultiViewLoss(torch.nn.Module):
     - ``lax_image``: the same in each long-axis plane, along the displacement's part in the plane;
     - ``shape``: mean over {tissues at t, tissues at end-diastole warped to t, tissues at end-diastole} of cross-entropy
       and soft Dice on the scanned planes (paper: edges, cross-entropy without class weights, no Dice);
-    - ``bending``: squared second derivatives where the network sees myocardium at t, affine motion is free;
+    - ``bending``: squared second derivatives per voxel (mm) where the network sees myocardium at t, affine motion is free;
     - ``diffusion``: squared gradient, everywhere;
     - ``huber``: the paper's smoothness, see :class:`clinbundles.motion.field_losses.HuberSmoothness`;
     - ``volume``: (det J - 1)^2 where the network sees myocardium at t.
@@ -125,7 +125,9 @@ class MultiViewLoss(torch.nn.Module):
             terms["shape"] = self._shape(field, at_ed, at_t, targets["planes_label"], targets["planes_pose"])
         wall = at_t.detach().softmax(dim=1)[:, MYOCARDIUM : MYOCARDIUM + 1] if classes > MYOCARDIUM else None
         if self.weights["bending"]:
-            terms["bending"] = 100 * bending_energy(field, self.spacing_mm, wall)  # per cm^2
+            # per voxel, as MONAI's BendingEnergyLoss counts: most along the axis that is sampled worst, where labels and
+            # pictures say least, so that motion between base and apex is interpolated linearly
+            terms["bending"] = bending_energy(field, (1.0, 1.0, 1.0), wall)
         if self.weights["diffusion"]:
             terms["diffusion"] = diffusion_energy(field, self.spacing_mm)
         if self.weights["huber"]:

@@ -19,7 +19,7 @@ class MultiViewNet(MultiViewMotionNet):
     """
 
     def __init__(
-        self, width_3d: int = 16, shape_classes: int = len(TISSUES), shape_width: int = 8, **arguments: Any
+        self, width_3d: int = 12, shape_classes: int = len(TISSUES), shape_width: int = 8, **arguments: Any
     ) -> None:
         super().__init__(width_3d=width_3d, shape_classes=shape_classes, shape_width=shape_width, **arguments)
 
