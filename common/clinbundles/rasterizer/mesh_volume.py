@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 
@@ -23,28 +25,28 @@ def signed_volume(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def boundary_loops(faces: NDArray[np.integer] | Tensor) -> list[NDArray[np.int64]]:
-    """The rims of an open surface: directed edges (E, 2) that no neighbour has reversed, one array per loop."""
+    """The rims of an open surface: directed edges (E, 2) that no neighbour has reversed, one array per rim.
+
+    Edges that hang together are one rim, also where it touches itself; they come in no special order.
+
+    Raises:
+        ValueError: faces that are not turned consistently.
+    """
     corners = np.asarray(faces, np.int64)
     edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
     count = int(edges.max()) + 1 if len(edges) else 0
     own, reverse = edges[:, 0] * count + edges[:, 1], edges[:, 1] * count + edges[:, 0]
-    open_edges = edges[~np.isin(own, reverse)]
-    following = {int(a): (int(a), int(b)) for a, b in open_edges}
-    loops = []
-    while following:
-        start = here = next(iter(following))
-        loop = []
-        while here in following:
-            edge = following.pop(here)
-            loop.append(edge)
-            here = edge[1]
-        if here != start:
-            raise ValueError(
-                f"the rim at vertex {start} does not close (it ends at vertex {here}): faces must be turned "
-                "consistently and each rim must be a simple loop"
-            )
-        loops.append(np.array(loop))
-    return loops
+    if len(np.unique(own)) < len(own):
+        raise ValueError(
+            f"{len(own) - len(np.unique(own))} edges are passed in the same direction by two faces: faces must be "
+            "turned consistently"
+        )
+    rim = edges[~np.isin(own, reverse)]
+    if len(rim) == 0:
+        return []
+    links = coo_matrix((np.ones(len(rim)), (rim[:, 0], rim[:, 1])), shape=(count, count))
+    _, part = connected_components(links, directed=False)
+    return [rim[part[rim[:, 0]] == number] for number in np.unique(part[rim[:, 0]])]
 
 
 def cavity_volume(vertices: Tensor, faces: Tensor) -> Tensor:

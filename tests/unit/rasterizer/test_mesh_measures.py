@@ -75,6 +75,12 @@ def test_open_half_ball_is_closed_at_its_rim_whatever_way_its_faces_turn():
     assert float(cavity_volume(vertices, faces)) == pytest.approx(whole)
 
 
+def test_faces_that_are_turned_both_ways_have_no_rim():
+    faces = torch.tensor([[0, 1, 2], [2, 1, 3], [3, 2, 4]])  # the last one is turned over
+    with pytest.raises(ValueError, match="faces must be turned consistently"):
+        boundary_loops(faces)
+
+
 def test_two_rims_are_both_closed():
     tube = trimesh.creation.cylinder(radius=10, height=40, sections=64)
     sides = np.asarray(tube.faces)[np.abs(tube.face_normals[:, 2]) < 0.5]

@@ -1,0 +1,1 @@
+"""Scores of moving meshes against labels and against exact motion."""
