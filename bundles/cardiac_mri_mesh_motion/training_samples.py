@@ -27,7 +27,7 @@ class MeshTrainingTensorsd(MapTransform):
         keys: the image, of ``LoadImageCineExamd(labels=True)``.
         truth_key: path of ``truth.npz``; cases of patients have none.
         template: file of the template; None: the bundle's own.
-        wall_points: how many points of the wall are kept.
+        wall_points: how many points are kept, half in the wall and half of the mesh's vertices.
 
     Raises:
         ValueError: an exam without label maps; a truth whose mesh has other faces than the template.
@@ -38,7 +38,7 @@ class MeshTrainingTensorsd(MapTransform):
         keys: str = "image",
         truth_key: str = "truth",
         template: str | None = None,
-        wall_points: int = 500,
+        wall_points: int = 800,
     ) -> None:
         super().__init__(keys)
         self.truth_key = truth_key
@@ -74,10 +74,18 @@ class MeshTrainingTensorsd(MapTransform):
                     f"{path}: its mesh has {len(truth['faces'])} triangles that are not those of the template "
                     f"({len(self.template.faces)}): simulate with the same rows and columns"
                 )
-            vertices = (np.asarray(truth["vertices"][0], np.float64) - origin) @ turn
-            points = (np.asarray(truth["wall_points"][: self.wall_points], np.float64) - origin) @ turn
-            moves = np.asarray(truth["wall_displacements"][:, : self.wall_points], np.float64) @ turn
-        values = {"ed_vertices": vertices, "wall_points": points, "wall_displacements": moves}
+            vertices = (np.asarray(truth["vertices"], np.float64) - origin) @ turn
+            points = (np.asarray(truth["wall_points"], np.float64) - origin) @ turn
+            moves = np.asarray(truth["wall_displacements"], np.float64) @ turn
+        # half of them on the surfaces, where the gradient across the wall is steepest and volumes are measured
+        half = self.wall_points // 2
+        spread = np.linspace(0, vertices.shape[1] - 1, self.wall_points - half).round().astype(int)
+        inside = np.linspace(0, len(points) - 1, half).round().astype(int)
+        values = {
+            "ed_vertices": vertices[0],
+            "wall_points": np.concatenate([points[inside], vertices[0][spread]]),
+            "wall_displacements": np.concatenate([moves[:, inside], (vertices - vertices[:1])[:, spread]], axis=1),
+        }
         return {key: torch.from_numpy(value).float() for key, value in values.items()}
 
 
