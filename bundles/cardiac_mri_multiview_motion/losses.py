@@ -51,13 +51,14 @@ class MultiViewLoss(torch.nn.Module):
     - ``lax_image``: the same in each long-axis plane, along the displacement's part in the plane;
     - ``shape``: mean over {tissues at t, tissues at end-diastole warped to t, tissues at end-diastole} of cross-entropy
       and soft Dice on the scanned planes (paper: edges, cross-entropy without class weights, no Dice);
-    - ``bending``: squared second derivatives per voxel (mm) where the network sees myocardium at t, affine motion is free;
+    - ``bending``: squared second derivatives per voxel (mm) where the network sees myocardium at t: affine is free;
     - ``diffusion``: squared gradient, everywhere;
     - ``huber``: the paper's smoothness, see :class:`clinbundles.motion.field_losses.HuberSmoothness`;
-    - ``volume``: (det J - 1)^2 where the network sees myocardium at t.
+    - ``volume``: (det J - 1)^2 where the network sees myocardium at t;
+    - ``truth``: distance in mm to the exact motion of points of the wall, where a case has it (simulated hearts).
 
     Args:
-        image, lax_image, shape, bending, diffusion, huber, volume: weights.
+        image, lax_image, shape, bending, diffusion, huber, volume, truth: weights.
         warped_shape: whether tissues at end-diastole warped to t count in ``shape``.
         predicted_shape: whether tissues at t and at end-diastole count in ``shape``; without them and with
             ``warped_shape`` alone the head has only the warped term.
@@ -77,6 +78,7 @@ class MultiViewLoss(torch.nn.Module):
         diffusion: float = 0.1,
         huber: float = 0.0,
         volume: float = 0.1,
+        truth: float = 0.3,
         warped_shape: bool = True,
         predicted_shape: bool = True,
         class_weights: Sequence[float] | None = (0.5, 1.0, 1.5, 1.0),
@@ -94,6 +96,7 @@ class MultiViewLoss(torch.nn.Module):
             "diffusion": diffusion,
             "huber": huber,
             "volume": volume,
+            "truth": truth,
         }
         self.warped_shape = warped_shape
         self.predicted_shape = predicted_shape
@@ -110,7 +113,8 @@ class MultiViewLoss(torch.nn.Module):
         Args:
             outputs: field, logits at end-diastole, logits at t: (B, 3 + 2 n, I, J, K).
             targets: ``image`` (B, 2, I, J, K), ``lax`` (B, 2, P, H, W), ``lax_pose`` (B, P, 3, 4), ``planes_label``
-                (B, 2, M, H, W) with 255 where unknown, ``planes_pose`` (B, M, 3, 4).
+                (B, 2, M, H, W) with 255 where unknown, ``planes_pose`` (B, M, 3, 4), ``wall_points`` (B, N, 3) at
+                end-diastole and ``wall_displacements`` (B, N, 3) at t, NaN where unknown.
         """
         field = outputs[:, :3]
         classes = (outputs.shape[1] - 3) // 2
@@ -125,8 +129,8 @@ class MultiViewLoss(torch.nn.Module):
             terms["shape"] = self._shape(field, at_ed, at_t, targets["planes_label"], targets["planes_pose"])
         wall = at_t.detach().softmax(dim=1)[:, MYOCARDIUM : MYOCARDIUM + 1] if classes > MYOCARDIUM else None
         if self.weights["bending"]:
-            # per voxel, as MONAI's BendingEnergyLoss counts: most along the axis that is sampled worst, where labels and
-            # pictures say least, so that motion between base and apex is interpolated linearly
+            # per voxel, as MONAI's BendingEnergyLoss counts: most along the axis that is sampled worst, where labels
+            # and pictures say least, so that motion between base and apex is interpolated linearly
             terms["bending"] = bending_energy(field, (1.0, 1.0, 1.0), wall)
         if self.weights["diffusion"]:
             terms["diffusion"] = diffusion_energy(field, self.spacing_mm)
@@ -134,6 +138,8 @@ class MultiViewLoss(torch.nn.Module):
             terms["huber"] = self.huber(field)
         if self.weights["volume"]:
             terms["volume"] = incompressibility(field, wall, self.spacing_mm)
+        if self.weights["truth"]:
+            terms["truth"] = self._truth(field, targets["wall_points"], targets["wall_displacements"])
         return terms
 
     def forward(self, outputs: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -156,6 +162,13 @@ class MultiViewLoss(torch.nn.Module):
         warped = grid_sample(at_ed, grid, padding_mode="border", align_corners=True)
         error = (warped.reshape(batch, views, height, width) - lax[:, 1]).square().mean(dim=(2, 3))
         return (error * present).sum() / present.sum().clamp(min=1)
+
+    def _truth(self, field: torch.Tensor, points: torch.Tensor, displacements: torch.Tensor) -> torch.Tensor:
+        known = torch.isfinite(displacements).all(dim=-1)
+        there = torch.where(known[..., None], displacements, torch.zeros_like(displacements))
+        back = sample_at(field, points + there, self.spacing_mm).movedim(1, -1)  # from t to end-diastole
+        error = ((back + there).square().sum(-1) + 1e-4).sqrt()
+        return (error * known).sum() / known.sum().clamp(min=1)
 
     def _shape(
         self,

@@ -8,14 +8,30 @@ from typing import Any
 import torch
 from monai.transforms import MapTransform, RandomizableTransform
 
+from clinbundles.motion.motion_truth import read_motion_truth
+
 MOTION_KEYS = ("image", "lax", "lax_pose", "planes_label", "planes_pose")
+WALL_POINTS = 500
 
 
 def as_training_tensors(sample: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-    """What training needs of a loaded exam, as small as it may be kept in memory: images as half floats."""
+    """What training needs of a loaded exam, as small as it may be kept in memory: images as half floats.
+
+    Added: ``wall_points`` (N, 3) in mm and ``wall_displacements`` (T, N, 3), exact for simulated hearts (whose
+    ``truth`` the sample names), NaN for others.
+    """
     kept: dict[Hashable, Any] = {key: torch.as_tensor(sample[key]) for key in MOTION_KEYS}
     for key in ("image", "lax"):
         kept[key] = kept[key].as_subclass(torch.Tensor).half()
+    if sample.get("truth"):
+        truth = read_motion_truth(str(sample["truth"]), torch.as_tensor(sample["frame_to_world"]))
+        kept["wall_points"], kept["wall_displacements"] = (
+            truth.points[:WALL_POINTS].clone(),
+            truth.displacements[:, :WALL_POINTS].clone(),
+        )
+    else:
+        kept["wall_points"] = torch.zeros(WALL_POINTS, 3)
+        kept["wall_displacements"] = torch.full((kept["image"].shape[0], WALL_POINTS, 3), torch.nan)
     return kept
 
 
@@ -43,7 +59,8 @@ class RandFramePaird(RandomizableTransform, MapTransform):
     """Draw a frame t, and give end-diastole and t of all images and labels.
 
     ``image`` (T, I, J, K) becomes (2, I, J, K), ``lax`` (2, P, H, W), ``planes_label`` (2, M, H, W) and
-    ``planes_pose`` (M, 3, 4): all long-axis planes and ``sax_planes`` random short-axis ones.
+    ``planes_pose`` (M, 3, 4): all long-axis planes and ``sax_planes`` random short-axis ones; ``wall_displacements``
+    (N, 3) at t.
 
     Args:
         keys: the image.
@@ -64,6 +81,7 @@ class RandFramePaird(RandomizableTransform, MapTransform):
         frame = int(self.R.randint(1, frames)) if frames > 1 and self.R.rand() >= self.static else 0
         for key in ("image", "lax"):
             sample[key] = sample[key][[0, frame]].float()
+        sample["wall_displacements"] = sample["wall_displacements"][frame]
         present = sample["planes_pose"].abs().sum(dim=(1, 2)) > 0
         slices = torch.nonzero(present[views:])[:, 0] + views
         chosen = slices[torch.as_tensor(self.R.permutation(len(slices))[: self.sax_planes])]
@@ -162,5 +180,7 @@ def prepare_pair(
         "lax_pose": move("lax_target_pose" if "lax_target_pose" in batch else "lax_pose"),
         "planes_label": move("planes_label"),
         "planes_pose": move("planes_pose"),
+        "wall_points": move("wall_points"),
+        "wall_displacements": move("wall_displacements"),
     }
     return image, targets, (), {"lax": move("lax"), "lax_pose": move("lax_pose")}

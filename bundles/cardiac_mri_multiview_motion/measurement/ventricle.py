@@ -19,7 +19,7 @@ def wall_points(tissue: torch.Tensor, step_mm: float = 2.0) -> torch.Tensor:
     Raises:
         ValueError: there is hardly any myocardium.
     """
-    labels, points = _fine_labels(tissue, step_mm)
+    labels, points = fine_labels(tissue, step_mm)
     wall = points[labels == MYOCARDIUM]
     if len(wall) < _FEWEST or int((labels == CAVITY).sum()) < _FEWEST:
         raise ValueError(
@@ -30,7 +30,8 @@ def wall_points(tissue: torch.Tensor, step_mm: float = 2.0) -> torch.Tensor:
     return wall
 
 
-def _fine_labels(tissue: torch.Tensor, step_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
+def fine_labels(tissue: torch.Tensor, step_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Label (X, Y, Z) of each place of a cubic lattice over the motion grid, and the places (X, Y, Z, 3) in mm."""
     size = [
         round((count - 1) * spacing / step_mm) + 1
         for count, spacing in zip(tissue.shape[1:], GRID_SPACING_MM, strict=True)
@@ -46,7 +47,7 @@ def long_axis_at_ed(tissue: torch.Tensor, step_mm: float = 2.0) -> LongAxis:
     The base is where half of the cavity's largest area of a slice is left; the insertion is the anterior end of the
     right cavity's sector, or 60 degrees before the septum where there is no right cavity.
     """
-    labels, points = _fine_labels(tissue, step_mm)
+    labels, points = fine_labels(tissue, step_mm)
     cavity = points[labels == CAVITY].double().numpy()
     levels, counts = np.unique(cavity[:, 2], return_counts=True)
     wide = levels[counts >= 0.5 * counts.max()]

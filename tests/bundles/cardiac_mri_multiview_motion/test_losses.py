@@ -11,7 +11,7 @@ from cardiac_mri_multiview_motion.losses import MultiViewLoss, label_edges, over
 from clinbundles.motion.plane_slicing import plane_points, planes_from_poses
 
 SPACING = (2.0, 2.0, 8.0)
-TERMS = ("image", "lax_image", "shape", "bending", "diffusion", "huber", "volume")
+TERMS = ("image", "lax_image", "shape", "bending", "diffusion", "huber", "volume", "truth")
 
 
 def only(name, **arguments):
@@ -40,6 +40,8 @@ def targets(classes=4, planes=3, seed=0):
         "lax_pose": poses(planes),
         "planes_label": torch.randint(classes, (1, 2, planes, 16, 16), generator=generator).to(torch.uint8),
         "planes_pose": poses(planes),
+        "wall_points": 8 * torch.rand(1, 20, 3, generator=generator, dtype=torch.float64),
+        "wall_displacements": torch.full((1, 20, 3), torch.nan, dtype=torch.float64),
     }
 
 
@@ -64,6 +66,16 @@ def test_no_motion_of_equal_frames_costs_nothing_but_the_constant_of_huber(name)
     assert float(only(name)(outputs(), given)) == pytest.approx(expected, abs=1e-12)
 
 
+def test_distance_to_the_exact_motion_is_zero_for_the_field_that_goes_back_and_unknown_points_cost_nothing():
+    given, prediction, loss = targets(), outputs(), only("truth")
+    assert float(loss(prediction, given)) == 0.0
+    move = torch.tensor([1.0, -2.0, 2.0], dtype=torch.float64)
+    given["wall_displacements"][:, :10] = move
+    assert float(loss(prediction, given)) == pytest.approx(3.0, abs=1e-4)
+    prediction[:, :3] = -move.reshape(1, 3, 1, 1, 1)
+    assert float(loss(prediction, given)) == pytest.approx(0.01, abs=1e-6)  # sqrt(1e-4)
+
+
 def test_order_of_the_planes_changes_nothing():
     given = targets()
     prediction = outputs() + torch.randn(outputs().shape, dtype=torch.float64)
@@ -74,6 +86,8 @@ def test_order_of_the_planes_changes_nothing():
         "lax_pose": given["lax_pose"][:, order],
         "planes_label": given["planes_label"][:, :, order],
         "planes_pose": given["planes_pose"][:, order],
+        "wall_points": given["wall_points"],
+        "wall_displacements": given["wall_displacements"],
     }
     loss = MultiViewLoss(bending=1.0, huber=1.0).double()
     assert torch.allclose(loss(prediction, given), loss(prediction, swapped))

@@ -15,9 +15,11 @@ from cardiac_mri_multiview_motion.evaluation.hide_views import HideViewsd
 from cardiac_mri_multiview_motion.evaluation.score_motion import ScoreMotiond
 from cardiac_mri_multiview_motion.measurement.carried_label import carried_label, tissue_volumes_ml
 from cardiac_mri_multiview_motion.measurement.measure_motion import MeasureMotiond, measure_motion
+from cardiac_mri_multiview_motion.measurement.refine_fields import RefineFieldsd, endocardium
 from cardiac_mri_multiview_motion.measurement.tissue_at_ed import tissue_at_ed
 from cardiac_mri_multiview_motion.measurement.ventricle import long_axis_at_ed, wall_points
 from cardiac_mri_multiview_motion.save_motion_results import SaveImageMotionResultsd
+from clinbundles.motion.kinematic_refinement import Refinement
 from clinbundles.motion.motion_grid import GRID_SIZE, grid_points
 
 LOW, HIGH, INNER, OUTER = -40.0, 40.0, 20.0, 30.0
@@ -55,6 +57,29 @@ def test_strain_of_a_uniform_squeeze_is_its_stretch():
     assert measures.function.es_frame == 1
     assert np.isfinite(measures.segment_strain[:, :16]).all()
     assert measures.global_peak()["global_longitudinal_strain"] == pytest.approx(1 / 1.1 - 1, abs=1e-3)
+
+
+def test_endocardium_is_where_the_cavity_meets_the_wall():
+    radius = endocardium(tube())[:, :2].norm(dim=1)
+    assert float((radius - INNER).abs().max()) < 4
+
+
+def test_refinement_of_a_heart_whose_pictures_stand_still_takes_away_a_motion_that_is_not_there():
+    tissue = tube()
+    picture = (tissue[1] + 0.6 * tissue[3] + 0.3 * tissue[0])[None].expand(2, -1, -1, -1)
+    poses = torch.zeros(4, 3, 4)
+    for plane, level in enumerate((-20.0, 0.0, 20.0)):
+        poses[1 + plane] = torch.tensor([[0.5, 0, 0, 31.5], [0, 0.5, 0, 31.5], [0, 0, 1.0, -level]])
+    planes = torch.stack([torch.zeros(2, 64, 64), *(picture[..., k] for k in (5, 8, 10))], dim=1)
+    logits = tissue.log().clamp(min=-20)[None].expand(2, -1, -1, -1, -1)
+    sample = {"pred": torch.cat([squeeze(0.1), logits], dim=1), "image": picture, "planes": planes}
+    sample |= {"planes_pose": poses, "lax": torch.zeros(2, 1, 64, 64)}
+    refined = RefineFieldsd("pred", Refinement(40, 40, prior=0.0, smoothness=0.0, points=1500))(sample)["pred"]
+    wall = tissue[2] > 0
+    across = lambda fields: float(fields[1, :2, wall].norm(dim=0).mean())  # noqa: E731
+    assert float(refined[0, :3].abs().max()) == 0
+    assert across(refined) < 0.5 * across(sample["pred"])
+    assert torch.equal(refined[:, 3:], sample["pred"][:, 3:])
 
 
 def test_axis_runs_from_apex_to_base_and_the_insertion_lies_before_the_septum():
