@@ -66,7 +66,10 @@ def arm_scores(arm: str, seed: int, test: str) -> dict[str, np.ndarray]:
     weights = folder / "models" / "model.pt"
     network = {key: value for key, value in ARMS[arm].items() if key.startswith("network_def")}
     if not (folder / "done").is_file():
-        run(["train"], {"truth": 0.0, **ARMS[arm], "epochs": EPOCHS, "val_interval": EPOCHS, "seed": seed, "output_dir": folder})
+        run(
+            ["train"],
+            {"truth": 0.0, **ARMS[arm], "epochs": EPOCHS, "val_interval": EPOCHS, "seed": seed, "output_dir": folder},
+        )
         (folder / "done").touch()
     table = folder / test / "case_metrics.csv"
     if not table.is_file():
