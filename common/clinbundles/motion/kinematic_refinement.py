@@ -34,9 +34,9 @@ class Refinement:
     steps: int = 120
     fit_steps: int = 150
     learning_rate: float = 0.1
-    prior: float = 0.0005
+    prior: float = 0.05
     smoothness: float = 0.002
-    long_axis_weight: float = 2.0
+    long_axis_weight: float = 4.0
     outside_mm: float = 14.0
     cavity_core: float = 0.35
     points: int = 6000

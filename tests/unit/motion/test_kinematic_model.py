@@ -130,7 +130,7 @@ def test_refinement_finds_a_motion_that_the_network_missed(moved_pictures) -> No
     wall = torch.cat([ventricle(12, 15, thickness=depth).float() for depth in (0.5, 4.0, 8.0)])
     truth = single(true, wall) - wall
     still = lambda points: torch.zeros(3, *points.shape)  # noqa: E731
-    refined = refine_motion(still, single, wall, **pictures)(wall)
+    refined = refine_motion(still, single, wall, **pictures, settings=Refinement(prior=0.0005))(wall)
     assert refined[0].abs().max() == 0
     error, motion = (refined[1:] - truth).norm(dim=-1).mean(), truth.norm(dim=-1).mean()
     assert error < 0.35 * motion
