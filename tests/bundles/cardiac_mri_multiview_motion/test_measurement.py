@@ -74,7 +74,7 @@ def test_refinement_of_a_heart_whose_pictures_stand_still_takes_away_a_motion_th
     logits = tissue.log().clamp(min=-20)[None].expand(2, -1, -1, -1, -1)
     sample = {"pred": torch.cat([squeeze(0.1), logits], dim=1), "image": picture, "planes": planes}
     sample |= {"planes_pose": poses, "lax": torch.zeros(2, 1, 64, 64)}
-    refined = RefineFieldsd("pred", Refinement(40, 40, prior=0.0, smoothness=0.0, points=1500))(sample)["pred"]
+    refined = RefineFieldsd("pred", Refinement(80, 60, prior=0.0, smoothness=0.0, points=1500))(sample)["pred"]
     wall = tissue[2] > 0
     across = lambda fields: float(fields[1, :2, wall].norm(dim=0).mean())  # noqa: E731
     assert float(refined[0, :3].abs().max()) == 0
