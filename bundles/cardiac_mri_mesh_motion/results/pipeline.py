@@ -46,6 +46,7 @@ def postprocessing(
     space: str | None = None,
     track: Sequence[str] = (),
     refine_steps: int = 0,
+    refine_prior: float = 0.05,
     output_space: str = "LPS",
     figures: bool = True,
     film: bool = True,
@@ -58,11 +59,12 @@ def postprocessing(
         output_dir: folder of the results; None writes none.
         ed_mesh, mesh_file, space, track, template: see ``MoveMeshd``.
         refine_steps: steps of test-time refinement by the exam's own pictures; 0: none.
+        refine_prior: how strongly it stays near the network's motion.
         output_space: coordinates of the written meshes, "LPS" or "RAS".
         figures, film: whether to draw them.
         version: of the bundle.
     """
-    refinement = Refinement(steps=refine_steps) if refine_steps else None
+    refinement = Refinement(steps=refine_steps, prior=refine_prior) if refine_steps else None
     steps: list[Any] = [
         MoveMeshd("pred", ed_mesh, mesh_file, space, track, refinement, template),
         MeasureMeshd("pred"),
