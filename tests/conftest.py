@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if _bundles_of(item) and not _bundles_of(item) & chosen]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(autouse=True)
+def loggers_speak() -> None:
+    """Libraries that configure logging in this process (MLflow's database) silence the loggers that exist by then."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("clinbundles") and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 def _group_of(item: pytest.Item) -> str:

@@ -26,7 +26,9 @@ from clinbundles.packaging.packaging_error import PackagingError
 from clinbundles.packaging.torchscript_export import export_torchscript
 from clinbundles.packaging.zip_archive import write_zip
 
-TOLERANCE = 1e-4  # greatest difference of an export's outputs, relative to the largest value
+# Greatest difference of an export's outputs, relative to the largest value: float32 sums in another order, through
+# forty layers and their normalisations, differ by 1e-4.
+TOLERANCE = 1e-3
 _NOT_PACKED = ("__pycache__", "*.pyc", ".*")
 
 
