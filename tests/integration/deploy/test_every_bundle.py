@@ -47,8 +47,12 @@ def done(hosted: HostedBundle, tmp_path_factory: pytest.TempPathFactory) -> Done
     series = folder / "DICOM"
     dicom_for(source, series, settings)
     out, err = io.StringIO(), io.StringIO()
+    # an exam's settings choose files; what a picture's say (its size) is in the header of DICOM
+    chosen = (
+        [word for name, value in settings.items() for word in (f"--{name}", str(value))] if hosted.takes_exam else []
+    )
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(hosted.root), "--input", str(series), "--output", str(folder / "results")])
+        code = main([str(hosted.root), "--input", str(series), "--output", str(folder / "results"), *chosen])
     assert code == 0, err.getvalue()
     if hosted.takes_exam:
         predictor = hosted.predictor(writers=True, **{**settings, "output_dir": str(folder / "by command line")})
