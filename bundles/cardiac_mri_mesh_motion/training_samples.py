@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import MapTransform
 
 from cardiac_mri_mesh_motion.ventricle.fit_to_labels import fit_to_labels
 from cardiac_mri_mesh_motion.ventricle.template import read_template
@@ -87,105 +87,6 @@ class MeshTrainingTensorsd(MapTransform):
             "wall_displacements": np.concatenate([moves[:, inside], (vertices - vertices[:1])[:, spread]], axis=1),
         }
         return {key: torch.from_numpy(value).float() for key, value in values.items()}
-
-
-class RandMeshPaird(RandomizableTransform, MapTransform):
-    """Draw a frame t; keep end-diastole and t of images and labels.
-
-    ``image`` (T, I, J, K) becomes (2, I, J, K), ``lax`` (2, P, H, W), ``planes_label`` (2, M, H, W) and ``planes_pose``
-    (M, 3, 4): all long-axis planes and ``sax_planes`` short-axis ones; ``wall_displacements`` (N, 3) at t.
-
-    Args:
-        keys: the image.
-        sax_planes: random short-axis planes whose labels count in one step (paper: 9).
-    """
-
-    def __init__(self, keys: str = "image", sax_planes: int = 6) -> None:
-        MapTransform.__init__(self, keys)
-        RandomizableTransform.__init__(self, 1.0)
-        self.sax_planes = sax_planes
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """``data`` is a sample of :class:`MeshTrainingTensorsd`."""
-        sample = dict(data)
-        frames, views = sample["image"].shape[0], sample["lax"].shape[1]
-        frame = int(self.R.randint(1, frames)) if frames > 1 else 0
-        for key in _IMAGES:
-            sample[key] = sample[key][[0, frame]].float()
-        present = sample["planes_pose"].abs().sum(dim=(1, 2)) > 0
-        slices = torch.nonzero(present[views:])[:, 0] + views
-        chosen = slices[torch.as_tensor(self.R.permutation(len(slices))[: self.sax_planes])]
-        chosen = torch.cat([torch.arange(views), chosen])
-        label = sample["planes_label"][[0, frame]][:, chosen]
-        pose = sample["planes_pose"][chosen]
-        missing = views + self.sax_planes - len(chosen)
-        if missing:
-            label = torch.cat([label, label.new_full((2, missing, *label.shape[2:]), 255)], dim=1)
-            pose = torch.cat([pose, pose.new_zeros(missing, 3, 4)])
-        sample["planes_label"], sample["planes_pose"] = label, pose
-        sample["wall_displacements"] = sample["wall_displacements"][frame]
-        return sample
-
-
-class RandDropViewsd(RandomizableTransform, MapTransform):
-    """Take long-axis views away from the network, so that it can do without; their labels still teach.
-
-    Args:
-        keys: the long-axis images; their poses are ``lax_pose``.
-        view_prob: probability to lose each view.
-    """
-
-    def __init__(self, keys: str = "lax", view_prob: float = 0.15) -> None:
-        MapTransform.__init__(self, keys)
-        RandomizableTransform.__init__(self, 1.0)
-        self.view_prob = view_prob
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Zero images and poses of lost views."""
-        sample = dict(data)
-        kept = torch.as_tensor(self.R.rand(sample["lax_pose"].shape[0]) >= self.view_prob).float()
-        sample["lax"] = sample["lax"] * kept[None, :, None, None]
-        sample["lax_pose"] = sample["lax_pose"] * kept[:, None, None]
-        return sample
-
-
-class RandCineContrastd(RandomizableTransform, MapTransform):
-    """Vary contrast as scanners do, the same at both frames of a view, and add noise to each.
-
-    Args:
-        keys: images (2, ...) in [0, 1]; what is zero because a view is missing stays zero.
-        gamma: largest factor of the exponent, log-uniform.
-        scale: largest relative change of the intensity.
-        offset: largest offset.
-        noise: largest SD of Gaussian noise.
-    """
-
-    def __init__(
-        self,
-        keys: Any = _IMAGES,
-        gamma: float = 1.35,
-        scale: float = 0.12,
-        offset: float = 0.05,
-        noise: float = 0.04,
-    ) -> None:
-        MapTransform.__init__(self, keys)
-        RandomizableTransform.__init__(self, 1.0)
-        self.gamma, self.scale, self.offset, self.noise = gamma, scale, offset, noise
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Change the images."""
-        sample = dict(data)
-        for key in self.keys:
-            image = sample[key]
-            present = (image.abs().amax(dim=(0, -2, -1), keepdim=True) > 0).to(image.dtype)
-            exponent = float(self.gamma ** self.R.uniform(-1, 1))
-            factor = 1 + self.scale * float(self.R.uniform(-1, 1))
-            shift = self.offset * float(self.R.uniform(-1, 1))
-            grain = torch.from_numpy(self.R.standard_normal(image.shape).astype(np.float32))
-            noise = self.noise * float(self.R.uniform())
-            varied = image.clamp(min=0) ** exponent * factor + shift + noise * grain
-            sample[key] = varied.clamp(0, 1) * present
-        return sample
 
 
 def prepare_pair(

@@ -9,7 +9,8 @@ from exact_heart_case import exam
 from cardiac_mri_mesh_motion.losses import MeshMotionLoss
 from cardiac_mri_mesh_motion.networks import MeshMotionNet
 from cardiac_mri_mesh_motion.results.pipeline import postprocessing, preprocessing
-from cardiac_mri_mesh_motion.training_samples import MeshTrainingTensorsd, RandMeshPaird, prepare_pair
+from cardiac_mri_mesh_motion.training_samples import MeshTrainingTensorsd, prepare_pair
+from clinbundles.cine.training_pairs import RandFramePaird
 from clinbundles.motion.cycle_inferer import CycleInferer
 from clinbundles.phantoms.heart.simulated_exam import simulate_heart_exam
 
@@ -26,7 +27,7 @@ def one_thread():
 
 def test_training_step(benchmark, tmp_path):
     sample = preprocessing(labels=True, native=False)(dict(exam(tmp_path)))
-    tensors, pair = MeshTrainingTensorsd("image")(sample), RandMeshPaird("image")
+    tensors, pair = MeshTrainingTensorsd("image")(sample), RandFramePaird("image", static=0.0)
     items = [pair(tensors) for _ in range(4)]
     image, targets, _, extra = prepare_pair({key: torch.stack([item[key] for item in items]) for key in items[0]})
     network, loss = MeshMotionNet(), MeshMotionLoss()

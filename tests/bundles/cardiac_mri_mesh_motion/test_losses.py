@@ -7,8 +7,9 @@ import torch
 from exact_heart_case import exact_mesh, exact_vertices
 
 from cardiac_mri_mesh_motion.losses import MeshMotionLoss, coverage_loss, mid_wall, surface_distance
-from cardiac_mri_mesh_motion.training_samples import MeshTrainingTensorsd, RandMeshPaird
+from cardiac_mri_mesh_motion.training_samples import MeshTrainingTensorsd
 from cardiac_mri_mesh_motion.ventricle.template import read_template
+from clinbundles.cine.training_pairs import RandFramePaird
 from clinbundles.motion.motion_grid import GRID_SIZE
 
 
@@ -87,7 +88,7 @@ def test_surface_distance_of_a_shifted_mesh_is_at_most_the_shift():
 @pytest.fixture(scope="module")
 def batch(case, sample):
     tensors = MeshTrainingTensorsd("image")(dict(sample))
-    pair = RandMeshPaird("image")
+    pair = RandFramePaird("image", static=0.0)
     pair.set_random_state(1)
     return {key: value[None] for key, value in pair(tensors).items()}
 

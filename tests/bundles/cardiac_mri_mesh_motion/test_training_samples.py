@@ -6,12 +6,8 @@ import pytest
 import torch
 from exact_heart_case import exact_vertices
 
-from cardiac_mri_mesh_motion.training_samples import (
-    MeshTrainingTensorsd,
-    RandCineContrastd,
-    RandDropViewsd,
-    RandMeshPaird,
-)
+from cardiac_mri_mesh_motion.training_samples import MeshTrainingTensorsd
+from clinbundles.cine.training_pairs import RandCineIntensityd, RandDropViewsd, RandFramePaird
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +37,7 @@ def test_exams_without_labels_cannot_be_trained_on(sample):
 
 
 def test_a_pair_holds_end_diastole_and_the_drawn_frame(tensors):
-    pair = RandMeshPaird("image", sax_planes=12)
+    pair = RandFramePaird("image", static=0.0, sax_planes=12)
     pair.set_random_state(0)
     drawn = pair(tensors)
     assert drawn["image"].shape[0] == drawn["lax"].shape[0] == drawn["planes_label"].shape[0] == 2
@@ -55,21 +51,21 @@ def test_a_pair_holds_end_diastole_and_the_drawn_frame(tensors):
 
 
 def test_lost_views_are_zeros_and_their_labels_stay(tensors):
-    pair = RandMeshPaird("image")
+    pair = RandFramePaird("image", static=0.0)
     pair.set_random_state(0)
     drawn = pair(tensors)
-    lost = RandDropViewsd("lax", view_prob=1.0)(drawn)
+    lost = RandDropViewsd("lax", prob=1.0)(drawn)
     assert not lost["lax"].any()
     assert not lost["lax_pose"].any()
     assert torch.equal(lost["planes_label"], drawn["planes_label"])
 
 
 def test_contrast_changes_both_frames_alike_and_leaves_missing_views_empty(tensors):
-    pair = RandMeshPaird("image")
+    pair = RandFramePaird("image", static=0.0)
     pair.set_random_state(0)
     drawn = pair(tensors)
     drawn["lax"][:, 1] = 0
-    vary = RandCineContrastd(noise=0.0)
+    vary = RandCineIntensityd(noise=0.0)
     vary.set_random_state(2)
     varied = vary(drawn)
     assert not varied["lax"][:, 1].any()

@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cardiac_mri_multiview_motion.training_pairs import (
-    RandCineIntensityd,
-    RandDropViewsd,
-    RandFramePaird,
-    TrainingTensorsd,
-    prepare_pair,
-)
+from cardiac_mri_multiview_motion.training_pairs import TrainingTensorsd, prepare_pair
+from clinbundles.cine.training_pairs import RandCineIntensityd, RandDropViewsd, RandFramePaird
 
 
 def exam(frames=5, slices=4):
