@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
-import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clinbundles.demonstration import FAILED_STUDIES, inference_of, print_mlflow_command, run_shown
 from clinbundles.phantoms.heart.simulated_exam import simulate_heart_exam
 
 BUNDLE_ROOT = Path(__file__).resolve().parent
@@ -71,9 +69,7 @@ def simulate_exam(folder: Path, seed: int, frames: int) -> tuple[Path, dict[str,
 
 def inference_command(options: argparse.Namespace, exams: Path, results: Path) -> list[str]:
     """The command that a user would type for the same run."""
-    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(BUNDLE_ROOT)]
-    command += ["--config_file", str(BUNDLE_ROOT / "configs" / "inference.yaml")]
-    command += ["--dataset_dir", str(exams), "--output_dir", str(results)]
+    command = inference_of(BUNDLE_ROOT, exams, results)
     if options.refine:
         command += ["--refine_steps", str(options.refine)]
     if options.overwrite or options.input is None:
@@ -107,10 +103,7 @@ def print_results(results: Path) -> None:
         print(f"    report             {stem}_report.json, {stem}_segments.csv, {stem}_volumes.csv")
         print(f"    figures            {stem}_contours.png and .gif, _bulls_eye.png, _volume_curve.png")
     print(f"  table of all  {results / 'results.csv'}")
-    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlruns.db'}"
-    show = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]
-    print("\nTo see the run in MLflow, start this and open http://127.0.0.1:5000 :")
-    print(f"  {shlex.join(show)}")
+    print_mlflow_command(results)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,10 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exams = options.input.expanduser().resolve()
     results = output / "results"
     command = inference_command(options, exams, results)
-    print(f"\nRunning:\n  {shlex.join(command)}\n", flush=True)
-    code = subprocess.run(command, check=False).returncode
-    if code not in (0, 3):
-        print(f"\nThe inference ended with exit code {code}: the last lines above say why.", file=sys.stderr)
+    code = run_shown(command)
+    if code not in (0, FAILED_STUDIES):
         return code
     print_results(results)
     if case and code == 0:

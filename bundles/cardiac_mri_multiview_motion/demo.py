@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ import nibabel
 import numpy as np
 import torch
 
+from clinbundles.demonstration import FAILED_STUDIES, inference_of, run_shown
 from clinbundles.motion.displacement_field import DisplacementField
 from clinbundles.motion.motion_errors import end_point_errors
 from clinbundles.motion.motion_truth import read_motion_truth
@@ -69,9 +68,7 @@ def simulate_exam(folder: Path, seed: int) -> Path:
 
 def inference_command(options: argparse.Namespace, exams: Path, results: Path) -> list[str]:
     """The command that a user would type for the same run."""
-    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(BUNDLE_ROOT)]
-    command += ["--config_file", str(BUNDLE_ROOT / "configs" / "inference.yaml")]
-    command += ["--dataset_dir", str(exams), "--output_dir", str(results)]
+    command = inference_of(BUNDLE_ROOT, exams, results)
     return [*command, "--overwrite", "True"] if options.overwrite or options.input is None else command
 
 
@@ -120,10 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exams = options.input.expanduser().resolve()
     results = output / "results"
     command = inference_command(options, exams, results)
-    print(f"\nRunning:\n  {shlex.join(command)}\n", flush=True)
-    code = subprocess.run(command, check=False).returncode
-    if code not in (0, 3):
-        print(f"\nThe inference ended with exit code {code}: the last lines above say why.", file=sys.stderr)
+    code = run_shown(command)
+    if code not in (0, FAILED_STUDIES):
         return code
     print_results(results)
     if options.input is None and code == 0:

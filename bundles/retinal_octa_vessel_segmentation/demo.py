@@ -9,9 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from clinbundles.demonstration import FAILED_STUDIES, inference_of, print_mlflow_command, run_shown
 from retinal_octa_vessel_segmentation.scanner.scanner_phantom import simulate_scanner_case
 
 BUNDLE_ROOT = Path(__file__).resolve().parent
@@ -93,9 +91,7 @@ def simulate_eye(folder: Path, seed: int) -> Path:
 
 def inference_command(options: argparse.Namespace, images: Path, results: Path) -> list[str]:
     """The command that a user would type for the same run."""
-    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(BUNDLE_ROOT)]
-    command += ["--config_file", str(BUNDLE_ROOT / "configs" / "inference.yaml")]
-    command += ["--dataset_dir", str(images), "--output_dir", str(results)]
+    command = inference_of(BUNDLE_ROOT, images, results)
     if options.fov_mm is not None and options.input is not None:
         command += ["--fov_mm", json.dumps(options.fov_mm)]
     if options.eye is not None and options.input is not None:
@@ -138,10 +134,7 @@ def print_results(results: Path) -> None:
         print(f"    biomarkers         {stem}_biomarkers.csv  and  .json  (with units)")
         print(f"    figure             {stem}_overlay.png")
     print(f"  table of all images  {results / 'results.csv'}")
-    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlruns.db'}"
-    show = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]
-    print("\nTo see the run in MLflow, start this and open http://127.0.0.1:5000 :")
-    print(f"  {shlex.join(show)}")
+    print_mlflow_command(results)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -157,10 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = options.input.expanduser().resolve()
     results = output / "results"
     command = inference_command(options, images, results)
-    print(f"\nRunning:\n  {shlex.join(command)}\n", flush=True)
-    code = subprocess.run(command, check=False).returncode
-    if code not in (0, 3):
-        print(f"\nThe inference ended with exit code {code}: the last lines above say why.", file=sys.stderr)
+    code = run_shown(command)
+    if code not in (0, FAILED_STUDIES):
         return code
     print_results(results)
     if options.input is None and code == 0:
