@@ -44,10 +44,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def loggers_speak() -> None:
-    """Libraries that configure logging in this process (MLflow's database) silence the loggers that exist by then."""
+    """Undo what earlier tests' runs did to logging in this process.
+
+    A bundle's logging.conf keeps its lines from the root logger, where pytest listens; MLflow's database disables loggers.
+    """
     for name, logger in logging.root.manager.loggerDict.items():
-        if name.startswith("clinbundles") and isinstance(logger, logging.Logger):
+        if name.split(".")[0] == "clinbundles" and isinstance(logger, logging.Logger):
             logger.disabled = False
+            logger.propagate = True
+            logger.setLevel(logging.NOTSET)
+            logger.handlers.clear()
 
 
 def _group_of(item: pytest.Item) -> str:
