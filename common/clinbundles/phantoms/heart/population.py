@@ -37,8 +37,8 @@ Petersen et al.: Reference ranges for cardiac structure and function using cardi
 Caucasians from the UK Biobank population cohort. Journal of Cardiovascular Magnetic Resonance 19:18, 2017.
 
 Looked up: EF in its abstract; EDV (mean, SD) and the means of mass in public texts that quote its Table 12; the SD of
-mass follows from what they quote (range 64-148 g in men, 17 g for both sexes). Approximate, not seen in print: the right
-ventricle; quoted ranges fit the women's RVEF (47-68 %) and allow an RVEDV of 130 mL, but as well 126 mL, in women.
+mass follows from what they quote (64-148 g in men, 17 g for both sexes). Approximate, not seen in print: the right
+ventricle; quoted ranges fit the women's RVEF (47-68 %) and allow their RVEDV of 130 mL, but 126 mL as well.
 """
 
 SHORTENING = (0.16, 0.022)
