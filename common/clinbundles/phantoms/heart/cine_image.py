@@ -83,7 +83,7 @@ def draw_cine(
     size = view.size
     images = np.empty((*size, len(times)), np.float32)
     labels = np.empty((*size, len(times)), np.uint8)
-    to_heart = np.linalg.inv(_pose(heart)) @ view.affine
+    to_heart = np.linalg.inv(heart.pose(0.0)) @ view.affine
     middle = np.array([0.0, 0.0, -0.5 * heart.anatomy.length])
     thickness = view.slab_mm / float(np.linalg.norm(view.affine[:3, 2]))
     offsets = _SAMPLES * [1.0, 1.0, thickness]
@@ -96,21 +96,16 @@ def draw_cine(
         )  # fmt: skip
         shading = _coil_shading(scan.coil, heart.rotation, plane, middle, k, size)
         for t, time in enumerate(times):
+            seen = np.linalg.inv(heart.pose(float(time))) @ heart.pose(0.0) @ plane
             signal, labels[:, :, k, t] = _draw_frame(
                 heart.anatomy, heart.motion, heart.interior, heart.anatomy.length, float(time),
-                heart.sway * activation_at(heart.motion.course, float(time)), plane, k, offsets, static, scan.signals,
-                scan.texture, scan.muscle_texture, scan.flow, rng.uniform(0.0, 60.0, 3), LABELS,
+                seen, plane, k, offsets, static, scan.signals, scan.texture,
+                scan.muscle_texture, scan.flow, rng.uniform(0.0, 60.0, 3), LABELS,
             )  # fmt: skip
             signal = gaussian_filter(signal, scan.blur_pixels, mode="nearest") * shading
             real, imaginary = scan.noise * rng.standard_normal((2, *signal.shape), np.float32)
             images[:, :, k, t] = np.hypot(signal + real, imaginary)
     return np.minimum(np.rint(scan.scale * images), 32767).astype(np.int16), labels
-
-
-def _pose(heart: Heart) -> NDArray[np.float64]:
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = heart.rotation, heart.base
-    return pose
 
 
 def _coil_shading(
@@ -153,7 +148,7 @@ def _static_tissue(shape, motion, around, length, rotation, middle, plane, k, of
 
 @njit(cache=True)
 def _draw_frame(  # type: ignore[no-untyped-def]
-    shape, motion, interior, length, time, sway, plane, k, offsets, static, signals, texture, muscle_texture, flow,
+    shape, motion, interior, length, time, plane, still, k, offsets, static, signals, texture, muscle_texture, flow,
     eddies, tissue_labels,
 ):  # fmt: skip
     rows, columns, samples = static.shape
@@ -168,9 +163,9 @@ def _draw_frame(  # type: ignore[no-untyped-def]
             middle = 0
             for n in range(samples):
                 u, v, w = i + offsets[n, 0], j + offsets[n, 1], k + offsets[n, 2]
-                x = plane[0, 0] * u + plane[0, 1] * v + plane[0, 2] * w + plane[0, 3] - sway[0]
-                y = plane[1, 0] * u + plane[1, 1] * v + plane[1, 2] * w + plane[1, 3] - sway[1]
-                z = plane[2, 0] * u + plane[2, 1] * v + plane[2, 2] * w + plane[2, 3] - sway[2]
+                x = plane[0, 0] * u + plane[0, 1] * v + plane[0, 2] * w + plane[0, 3]
+                y = plane[1, 0] * u + plane[1, 1] * v + plane[1, 2] * w + plane[1, 3]
+                z = plane[2, 0] * u + plane[2, 1] * v + plane[2, 2] * w + plane[2, 3]
                 tissue = 0
                 grain = 0.0
                 if z > -length and z < shape.atrium_height and x * x + y * y < 110.0 * 110.0:
@@ -189,7 +184,10 @@ def _draw_frame(  # type: ignore[no-untyped-def]
                     tissue = static[i, j, n]
                     if tissue >= 11 and tissue <= 15:
                         # the chest's own pattern; the strongest spots in the lung are its vessels
-                        grain = _texture_at(texture, 0.8 * x + sway[0], 0.8 * y + sway[1], 0.8 * z + sway[2])
+                        x = still[0, 0] * u + still[0, 1] * v + still[0, 2] * w + still[0, 3]
+                        y = still[1, 0] * u + still[1, 1] * v + still[1, 2] * w + still[1, 3]
+                        z = still[2, 0] * u + still[2, 1] * v + still[2, 2] * w + still[2, 3]
+                        grain = _texture_at(texture, 0.8 * x, 0.8 * y, 0.8 * z)
                         if tissue == 11:
                             grain = 4.0 * max(grain - 1.6, 0.0)
                         else:

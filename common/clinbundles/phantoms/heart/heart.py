@@ -31,6 +31,7 @@ from clinbundles.phantoms.heart.kinematics import (
     squeezed,
     twist_slope,
 )
+from clinbundles.phantoms.heart.rigid_motion import RigidMotion
 from clinbundles.phantoms.heart.surroundings import Surroundings
 from clinbundles.phantoms.heart.tissue import LABELS, Interior, heart_tissue
 
@@ -49,7 +50,7 @@ class Heart:
         anatomy, motion, interior, surroundings: what the heart is.
         rotation: (3, 3), columns = the heart's x, y, z in RAS.
         base: (3,) RAS mm of the centre of the base at end-diastole.
-        sway: (3,) mm in the heart's axes, rigid movement of the whole heart at end-systole.
+        rigid: movement of the whole heart.
     """
 
     anatomy: Anatomy
@@ -58,7 +59,7 @@ class Heart:
     surroundings: Surroundings
     rotation: NDArray[np.float64]
     base: NDArray[np.float64]
-    sway: NDArray[np.float64]
+    rigid: RigidMotion
 
     # ------------------------------------------------------------------ maps
 
@@ -80,14 +81,19 @@ class Heart:
         return self.to_spatial(self.to_material(start, 0.0), time) - start
 
     def to_world(self, points: ArrayLike, time: float) -> Points:
-        """World coordinates of points in the heart's frame at a time (pose and sway, no deformation)."""
-        return (_points(points) + self._sway(time)) @ self.rotation.T + self.base
+        """World coordinates of points in the heart's frame at a time (rigid motion and pose, no deformation)."""
+        pose = self.pose(time)
+        return _points(points) @ pose[:3, :3].T + pose[:3, 3]
+
+    def pose(self, time: float) -> NDArray[np.float64]:
+        """(4, 4) from the heart's frame to RAS mm at a time."""
+        still = np.eye(4)
+        still[:3, :3], still[:3, 3] = self.rotation, self.base
+        return still @ self.rigid.pose(self.motion.course, -0.5 * self.anatomy.length, float(time))
 
     def _to_heart(self, points: ArrayLike, time: float) -> Points:
-        return (_points(points) - self.base) @ self.rotation - self._sway(time)
-
-    def _sway(self, time: float) -> Points:
-        return self.sway * activation_at(self.motion.course, float(time))
+        pose = self.pose(time)
+        return np.ascontiguousarray((_points(points) - pose[:3, 3]) @ pose[:3, :3])
 
     # ---------------------------------------------------------------- labels
 
@@ -103,7 +109,10 @@ class Heart:
     # ------------------------------------------------------------ deformation
 
     def deformation_gradient(self, material: ArrayLike, time: float) -> NDArray[np.float64]:
-        """F (N, 3, 3) = dx / dX from end-diastole to `time` in the heart's axes; NaN outside the left muscle."""
+        """F (N, 3, 3) = dx / dX from end-diastole to `time` in the heart's axes; NaN outside the left muscle.
+
+        Without the rotation of the whole heart, which is no strain.
+        """
         return _gradients(self.anatomy, self.motion, self.anatomy.length, time, _points(material))
 
     def strain(self, material: ArrayLike, time: float) -> NDArray[np.float64]:

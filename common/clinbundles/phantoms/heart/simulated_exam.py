@@ -16,7 +16,7 @@ from clinbundles.phantoms.heart.population import draw_heart
 from clinbundles.phantoms.heart.scanner_planes import plan_views
 from clinbundles.phantoms.heart.tissue_signal import draw_signals
 
-SIMULATOR_REVISION = 4
+SIMULATOR_REVISION = 5
 
 
 def simulate_heart_exam(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count, islice
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
 
 from clinbundles.phantoms.heart import Heart, draw_heart, heart_mesh, mean_heart
 from clinbundles.phantoms.heart.anatomy import cavity_volume, muscle_volume, right_cavity_volume
 from clinbundles.phantoms.heart.kinematics import segments
+from clinbundles.phantoms.heart.rigid_motion import RigidMotion
 
 TIMES = (0.0, 0.15, 0.36, 0.5, 0.75, 0.93)
 HEARTS = {"healthy": draw_heart(1, "F"), "diseased": draw_heart(11, "M", diseased_share=1.0)}
@@ -67,11 +70,21 @@ def test_the_gradient_is_that_of_the_map(heart: Heart, time: float) -> None:
         for axis in heart.rotation.T
     ]
     slow = np.stack(columns, -1)
-    slow = np.einsum("ai,nib->nab", heart.rotation.T, slow) + np.eye(3)
+    slow = np.einsum("ai,nib->nab", heart.pose(time)[:3, :3].T, slow + heart.rotation)
     # a point nearer to a surface than the step would mix two tissues
     exact = heart.deformation_gradient(material, time)
     error = np.abs(slow - exact).max((1, 2))[inside]
     assert np.quantile(error, 0.99) < 1e-6
+
+
+def test_the_whole_heart_moves_without_strain(heart: Heart) -> None:
+    still, material = replace(heart, rigid=RigidMotion.none()), in_muscle(heart)
+    assert np.array_equal(heart.to_spatial(material, 0.0), still.to_spatial(material, 0.0))
+    moved, alone = heart.to_spatial(material, 0.3), still.to_spatial(material, 0.3)
+    assert np.abs(moved - alone).max() > 0.5
+    assert pdist(moved) == pytest.approx(pdist(alone), abs=1e-9)
+    assert np.array_equal(heart.strain(material, 0.3), still.strain(material, 0.3))
+    assert heart.volumes(0.3) == still.volumes(0.3)
 
 
 @pytest.mark.parametrize("time", (0.15, 0.36, 0.75))
