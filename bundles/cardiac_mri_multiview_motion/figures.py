@@ -1,4 +1,4 @@
-"""Figures of one exam: carried labels over the cine, bull's-eye of strain, volume curve."""
+"""Figures of one exam: carried labels over the cine, bull's-eye of strain."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cardiac_mri_multiview_motion.measurement.measure_motion import STRAINS, MotionMeasures
+from cardiac_mri_multiview_motion.measurement.measure_motion import MotionMeasures
 from clinbundles.rasterizer.bulls_eye import bulls_eye_figure
-from clinbundles.rasterizer.ventricular_function import volume_curve_figure
+from clinbundles.rasterizer.ventricle_measures import STRAINS
 
 _COLOURS = ("tab:red", "gold", "tab:cyan")  # cavity, myocardium, right cavity
 _MOST_SLICES = 5
@@ -64,13 +64,4 @@ def strain_figure(measures: MotionMeasures) -> Figure:
     limits = [(0.0, 60.0), (-30.0, 0.0), (-30.0, 0.0)]
     return bulls_eye_figure(
         [(f"peak {name} strain", peak[:, part], "%", limits[part]) for part, name in enumerate(STRAINS)]
-    )
-
-
-def volume_figure(measures: MotionMeasures, title: str = "") -> Figure:
-    """Volume of cavity and wall over the cycle."""
-    known = bool(np.isfinite(measures.times_ms).all())
-    times = measures.times_ms if known else np.arange(len(measures.volumes_ml), dtype=float)
-    return volume_curve_figure(
-        measures.volumes_ml[:, 1], times, "ms" if known else "", myocardium_ml=measures.volumes_ml[:, 2], title=title
     )

@@ -13,13 +13,16 @@ import torch
 from matplotlib.figure import Figure
 from monai.transforms import SaveImaged
 
-from cardiac_mri_multiview_motion.figures import contour_figure, plane_names, strain_figure, volume_figure
-from cardiac_mri_multiview_motion.measurement.measure_motion import MEASURES_KEY, STRAINS, MotionMeasures
+from cardiac_mri_multiview_motion.figures import contour_figure, plane_names, strain_figure
+from cardiac_mri_multiview_motion.measurement.measure_motion import MEASURES_KEY, MotionMeasures
+from cardiac_mri_multiview_motion.measurement.ventricle import CAVITY, MYOCARDIUM
 from clinbundles.cine import LAX_VIEWS
 from clinbundles.data.atomic_file import atomic_path, write_json
 from clinbundles.motion.displacement_field import DisplacementField
 from clinbundles.motion.displacement_file import write_displacement
 from clinbundles.rasterizer.aha_segments import SEGMENTS
+from clinbundles.rasterizer.ventricle_measures import STRAINS
+from clinbundles.rasterizer.ventricular_function import volume_curve_figure
 
 
 class SaveImageMotionResultsd(SaveImaged):
@@ -112,7 +115,9 @@ class SaveImageMotionResultsd(SaveImaged):
                 stem,
             ),
             "bulls_eye": strain_figure(measures),
-            "volume_curve": volume_figure(measures, stem),
+            "volume_curve": volume_curve_figure(
+                measures.volumes_ml[:, CAVITY], measures.times_ms, measures.volumes_ml[:, MYOCARDIUM], stem
+            ),
         }
         files = {name: folder / f"{stem}_{name}.png" for name in figures}
         for name, figure in figures.items():
@@ -141,8 +146,7 @@ def _write_strain(path: Path, measures: MotionMeasures) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["frame", "time_ms", "segment", "name", *STRAINS])
-        for frame, values in enumerate(measures.segment_strain):
-            time = "" if np.isnan(measures.times_ms[frame]) else f"{measures.times_ms[frame]:.1f}"
+        for frame, (time, values) in enumerate(zip(measures.time_cells(), measures.segment_strain, strict=True)):
             whole = [f"{value:.4f}" for value in measures.global_strain[frame]]
             writer.writerow([frame, time, 0, "whole wall", *whole])
             for segment, row in enumerate(values, start=1):
@@ -154,8 +158,7 @@ def _write_volumes(path: Path, measures: MotionMeasures) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["frame", "time_ms", "lv_cavity_ml", "lv_myocardium_ml", "rv_cavity_ml"])
-        for frame, values in enumerate(measures.volumes_ml):
-            time = "" if np.isnan(measures.times_ms[frame]) else f"{measures.times_ms[frame]:.1f}"
+        for frame, (time, values) in enumerate(zip(measures.time_cells(), measures.volumes_ml, strict=True)):
             writer.writerow([frame, time, *(f"{value:.2f}" for value in values[1:])])
 
 

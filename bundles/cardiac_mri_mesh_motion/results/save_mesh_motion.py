@@ -13,7 +13,7 @@ from monai.transforms import SaveImaged
 from numpy.typing import NDArray
 
 from cardiac_mri_mesh_motion.ventricle.lv_mesh import LvMesh
-from cardiac_mri_mesh_motion.ventricle.measure_mesh import MEASURES_KEY, STRAINS, LvMeasures
+from cardiac_mri_mesh_motion.ventricle.measure_mesh import MEASURES_KEY, LvMeasures
 from cardiac_mri_mesh_motion.ventricle.move_mesh import MESH_KEY, TRACKED_KEY, VERTICES_KEY
 from clinbundles.cine.contour_figure import cine_contact_sheet, save_cine_film
 from clinbundles.data.atomic_file import atomic_path, write_json
@@ -22,6 +22,7 @@ from clinbundles.rasterizer.bulls_eye import bulls_eye_figure
 from clinbundles.rasterizer.mesh_file import write_mesh
 from clinbundles.rasterizer.mesh_series import write_mesh_series
 from clinbundles.rasterizer.surface_mesh import SurfaceMesh
+from clinbundles.rasterizer.ventricle_measures import STRAINS
 from clinbundles.rasterizer.ventricular_function import volume_curve_figure
 
 CAUTION = "Research use only: the network was trained on simulated data. Twist is hardly visible in cine MRI."
@@ -122,8 +123,6 @@ class SaveImageMeshMotiond(SaveImaged):
         measures: LvMeasures,
         vertices: NDArray,
     ) -> dict[str, Path]:
-        known = bool(np.isfinite(measures.times_ms).all())
-        times = measures.times_ms if known else np.arange(len(vertices), dtype=float)
         peaks = 100 * measures.peak_strain()
         panels = [
             ("peak radial strain", peaks[:, 0], "%", (0.0, 70.0)),
@@ -131,9 +130,7 @@ class SaveImageMeshMotiond(SaveImaged):
             ("peak longitudinal strain", -peaks[:, 2], "-%", (0.0, 30.0)),
         ]
         made = {
-            "volume_curve": volume_curve_figure(
-                measures.cavity_ml, times, "ms" if known else "", measures.myocardium_ml, stem
-            ),
+            "volume_curve": volume_curve_figure(measures.cavity_ml, measures.times_ms, measures.myocardium_ml, stem),
             "bulls_eye": bulls_eye_figure(panels),
         }
         native = sample.get("native")
@@ -186,10 +183,9 @@ def write_volumes(path: Path, measures: LvMeasures) -> None:
         writer = csv.writer(file)
         writer.writerow(["frame", "time_ms", "cavity_ml", "myocardium_ml", *(f"{name}_strain_%" for name in STRAINS)])
         for frame, (time, cavity, muscle, strain) in enumerate(
-            zip(measures.times_ms, measures.cavity_ml, measures.myocardium_ml, measures.global_strain, strict=True)
+            zip(measures.time_cells(), measures.cavity_ml, measures.myocardium_ml, measures.global_strain, strict=True)
         ):
-            shown = f"{time:.1f}" if np.isfinite(time) else ""
-            writer.writerow([frame, shown, f"{cavity:.2f}", f"{muscle:.2f}", *(f"{100 * one:.2f}" for one in strain)])
+            writer.writerow([frame, time, f"{cavity:.2f}", f"{muscle:.2f}", *(f"{100 * one:.2f}" for one in strain)])
 
 
 def write_segments(path: Path, measures: LvMeasures) -> None:

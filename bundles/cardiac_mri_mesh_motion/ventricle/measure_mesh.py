@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cardiac_mri_mesh_motion.ventricle.lv_mesh import LvMesh, inverted_share
 from cardiac_mri_mesh_motion.ventricle.move_mesh import MESH_KEY, VERTICES_KEY, axis_of
-from clinbundles.rasterizer.aha_segments import SEGMENTS, aha_segments, segment_means
+from clinbundles.rasterizer.aha_segments import aha_segments, segment_means
 from clinbundles.rasterizer.strain import (
     engineering_strain,
     faces_to_vertices,
@@ -21,42 +21,34 @@ from clinbundles.rasterizer.strain import (
     surface_strain,
     triangle_areas,
 )
-from clinbundles.rasterizer.ventricular_function import VentricularFunction, ventricular_function
+from clinbundles.rasterizer.ventricle_measures import VentricleMeasures, report_measurements, results_row
+from clinbundles.rasterizer.ventricular_function import ventricular_function
 from clinbundles.rasterizer.wall_thickness import wall_thickness
 
 MEASURES_KEY = "lv_measures"
-STRAINS = ("radial", "circumferential", "longitudinal")
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LvMeasures:
-    """Measures of one exam over T frames; strains are Green-Lagrange unless said otherwise.
+class LvMeasures(VentricleMeasures):
+    """Measures of one exam over T frames; segments' strain is that of endocardium and epicardium together.
 
     Attributes:
         source: of the mesh at end-diastole.
-        times_ms: (T,) NaN where unknown.
         cavity_ml, myocardium_ml: (T,).
-        function: ED, ES, EF, mass.
         segments: (V,) 1 to 17 of each vertex.
-        strain: (T, V, 3) E_rr (by thickness; NaN but on the endocardium), E_cc, E_ll.
+        strain: (T, V, 3) Green-Lagrange E_rr (by thickness; NaN but on the endocardium), E_cc, E_ll.
         thickness_mm: (T, V) at endocardial vertices, NaN elsewhere.
-        segment_strain: (T, 17, 3) engineering strain of the segments' mean, endocardium and epicardium together.
-        global_strain: (T, 3) engineering strain of the whole wall.
         segment_thickness_mm: (T, 17).
         inverted: (T,) share of triangles that turned over.
     """
 
     source: str
-    times_ms: Array
     cavity_ml: Array
     myocardium_ml: Array
-    function: VentricularFunction
     segments: NDArray[np.int64]
     strain: Array
     thickness_mm: Array
-    segment_strain: Array
-    global_strain: Array
     segment_thickness_mm: Array
     inverted: Array
 
@@ -64,25 +56,6 @@ class LvMeasures:
     def volume_drift(self) -> float:
         """Largest relative change of the muscle's volume over the cycle."""
         return float(np.abs(self.myocardium_ml / self.myocardium_ml[0] - 1).max())
-
-    def peak_strain(self) -> Array:
-        """(17, 3) engineering: radial maximum, circumferential and longitudinal minimum over the cycle."""
-        values = self.segment_strain
-        return np.stack([values[..., 0].max(0), values[..., 1].min(0), values[..., 2].min(0)], axis=-1)
-
-    def time_to_peak(self) -> NDArray[np.int64]:
-        """(17, 3) frame of the peak."""
-        filled = np.nan_to_num(self.segment_strain)
-        return np.stack([filled[..., 0].argmax(0), filled[..., 1].argmin(0), filled[..., 2].argmin(0)], axis=-1)
-
-    def global_peak(self) -> dict[str, float]:
-        """GRS, GCS and GLS (engineering)."""
-        radial, around, along = self.global_strain.T
-        return {
-            "global_radial_strain": float(radial.max()),
-            "global_circumferential_strain": float(around.min()),
-            "global_longitudinal_strain": float(along.min()),
-        }
 
 
 def measure_mesh(mesh: LvMesh, vertices: torch.Tensor, times_ms: NDArray) -> LvMeasures:
@@ -163,48 +136,13 @@ class MeasureMeshd(MapTransform):
         measures = measure_mesh(sample[MESH_KEY], sample[VERTICES_KEY], times)
         return sample | {
             MEASURES_KEY: measures,
-            "results": results_row(measures),
-            "measurements": report_measurements(measures),
+            "results": results_row(measures)
+            | {
+                "muscle_volume_drift": round(measures.volume_drift, 4),
+                "inverted_triangles": round(float(measures.inverted.max()), 4),
+                "ed_mesh": measures.source,
+            },
+            "measurements": report_measurements(
+                measures, {"end-diastolic wall thickness": (measures.segment_thickness_mm[0], "mm")}
+            ),
         }
-
-
-def results_row(measures: LvMeasures) -> dict[str, Any]:
-    """One exam as a row of the table of the folder."""
-    function = measures.function
-    row: dict[str, Any] = {
-        "frames": len(measures.cavity_ml),
-        "es_frame": function.es_frame,
-        "edv_ml": round(function.edv_ml, 1),
-        "esv_ml": round(function.esv_ml, 1),
-        "stroke_volume_ml": round(function.stroke_volume_ml, 1),
-        "ejection_fraction": round(function.ejection_fraction, 3),
-        "mass_g": round(float(function.mass_g or 0.0), 1),
-    }
-    row |= {name: round(value, 3) for name, value in measures.global_peak().items()}
-    return row | {
-        "muscle_volume_drift": round(measures.volume_drift, 4),
-        "inverted_triangles": round(float(measures.inverted.max()), 4),
-        "ed_mesh": measures.source,
-    }
-
-
-def report_measurements(measures: LvMeasures) -> list[dict[str, Any]]:
-    """Measurements with UCUM units for DICOM reports and tables."""
-    function, heart = measures.function, "left ventricle"
-    rows = [
-        ("end-diastolic volume", function.edv_ml, "mL", heart),
-        ("end-systolic volume", function.esv_ml, "mL", heart),
-        ("stroke volume", function.stroke_volume_ml, "mL", heart),
-        ("ejection fraction", 100 * function.ejection_fraction, "%", heart),
-        ("myocardial mass", float(function.mass_g or 0.0), "g", heart),
-    ]
-    rows += [(name.replace("_", " "), 100 * value, "%", heart) for name, value in measures.global_peak().items()]
-    thickness = measures.segment_thickness_mm
-    for number, (segment, values) in enumerate(zip(SEGMENTS, measures.peak_strain(), strict=True)):
-        rows += [(f"peak {name} strain", 100 * values[at], "%", segment) for at, name in enumerate(STRAINS)]
-        rows += [("end-diastolic wall thickness", thickness[0, number], "mm", segment)]
-    return [
-        {"name": name, "value": round(float(value), 2), "unit": unit, "region": region}
-        for name, value, unit, region in rows
-        if np.isfinite(value)
-    ]

@@ -59,12 +59,13 @@ def ventricular_function(
 
 def volume_curve_figure(
     cavity_ml: NDArray[np.floating],
-    times: NDArray[np.floating],
-    time_unit: str = "ms",
+    times_ms: NDArray[np.floating],
     myocardium_ml: NDArray[np.floating] | None = None,
     title: str = "",
 ) -> Figure:
-    """Volumes over time, ED and ES marked."""
+    """Volumes over time after end-diastole, over frames where times are unknown (NaN); ED and ES marked."""
+    known = bool(np.isfinite(times_ms).all())
+    times = times_ms if known else np.arange(len(times_ms))
     function = ventricular_function(cavity_ml, myocardium_ml, ed_frame=0)
     figure = Figure(figsize=(6.0, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -76,7 +77,7 @@ def volume_curve_figure(
             f"{name} {cavity_ml[frame]:.0f} mL", (times[frame], cavity_ml[frame]), textcoords="offset points",
             xytext=(6, 8 if name == "ED" else -14),
         )  # fmt: skip
-    axes.set_xlabel(f"time after end-diastole ({time_unit})" if time_unit else "frame")
+    axes.set_xlabel("time after end-diastole (ms)" if known else "frame")
     axes.set_ylabel("volume (mL)")
     axes.set_ylim(0, 1.15 * float(max(np.max(cavity_ml), 0 if myocardium_ml is None else np.max(myocardium_ml))))
     axes.set_title(f"{title}   EF {100 * function.ejection_fraction:.0f} %".strip())
