@@ -8,72 +8,46 @@ from __future__ import annotations
 
 import argparse
 import csv
-import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import torch
 
-from clinbundles.demonstration import FAILED_STUDIES, inference_of, run_shown
+from clinbundles.demonstration import demonstrate, demonstration_parser, inference_of, parsed
+from clinbundles.demonstration_exam import simulate_exam
 from clinbundles.motion.displacement_field import DisplacementField
 from clinbundles.motion.motion_errors import end_point_errors
 from clinbundles.motion.motion_truth import read_motion_truth
-from clinbundles.phantoms.heart.simulated_exam import simulate_heart_exam
 
 BUNDLE_ROOT = Path(__file__).resolve().parent
-UNSEEN_SEED = 900001  # no data set uses seeds as high as this
-VIEWS = ("sax", "lax_2ch", "lax_3ch", "lax_4ch")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line of the demonstration."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cardiac_mri_multiview_motion.demo",
-        description="Tracks the heart in cine exams with the bundle's weights and measures volumes and strain. Without "
-        "--input a heart is simulated that the network has never seen, and the result is compared with the truth.",
-        epilog="Research use only: the network was trained on simulated data.",
+    parser = demonstration_parser(
+        BUNDLE_ROOT,
+        "Tracks the heart in cine exams with the bundle's weights and measures volumes and strain.",
+        "multiview_motion_demo",
+        "folder with one exam or with a folder for each: DICOM series, or 4D NIfTI files under any name",
+        "a heart",
     )
-    parser.add_argument(
-        "--input",
-        type=Path,
-        metavar="FOLDER",
-        help="folder with one exam or with a folder for each: DICOM series, or 4D NIfTI files under any name",
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("multiview_motion_demo"), metavar="FOLDER", help="default: %(default)s"
-    )
-    parser.add_argument("--seed", type=int, default=UNSEEN_SEED, help="of the simulated heart (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace results that came from other settings")
-    options = parser.parse_args(arguments)
-    if options.input is not None and not options.input.exists():
-        parser.error(f"--input: there is no '{options.input}'")
-    return options
+    return parsed(parser, arguments)
 
 
-def simulate_exam(folder: Path, seed: int) -> Path:
-    """Simulate one exam; returns the folder to give to inference, which holds the images alone."""
-    truth, exam = folder / "truth", folder / "exams" / "simulated_heart"
-    truth.mkdir(parents=True, exist_ok=True)
-    exam.mkdir(parents=True, exist_ok=True)
-    case = simulate_heart_exam(truth, seed, frames=16, slice_spacing_mm=10.0, shift_mm=1.0)
-    for view in VIEWS:
-        shutil.copy(truth / case[view], exam / case[view])
+def simulate(folder: Path, seed: int) -> tuple[Path, dict[str, Any]]:
+    """Simulate one exam; the folder to give to inference, which holds the images alone, and what is known of it."""
+    exams, case = simulate_exam(folder, seed, frames=16, slice_spacing_mm=10.0, shift_mm=1.0)
     print(f"  true ejection fraction {100 * case['ef']:.0f} %, end-diastolic volume {case['edv_ml']:.0f} mL")
-    return exam.parent
+    return exams, case
 
 
-def inference_command(options: argparse.Namespace, exams: Path, results: Path) -> list[str]:
-    """The command that a user would type for the same run."""
-    command = inference_of(BUNDLE_ROOT, exams, results)
-    return [*command, "--overwrite", "True"] if options.overwrite or options.input is None else command
-
-
-def print_comparison(output: Path, study: Path) -> None:
+def print_comparison(output: Path, results: Path) -> None:
     """Compare the written field of the simulated heart with its exact motion."""
+    study = next(path.parent for path in sorted(results.rglob("*_displacement.nii.gz")))
     image = nibabel.load(study / f"{study.name}_displacement.nii.gz")
     # the grid's axes are those of the exam frame, its middle is the frame's origin
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
@@ -107,26 +81,14 @@ def print_results(results: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration; returns the exit code of the inference."""
     options = parse_arguments(arguments)
-    started = time.monotonic()
-    output = options.output.expanduser().resolve()
-    if options.input is None:
-        output = output / "simulated_heart"
-        print(f"Simulating a heart (seed {options.seed}) that the network has never seen ...", flush=True)
-        exams = simulate_exam(output, options.seed)
-    else:
-        exams = options.input.expanduser().resolve()
-    results = output / "results"
-    command = inference_command(options, exams, results)
-    code = run_shown(command)
-    if code not in (0, FAILED_STUDIES):
-        return code
-    print_results(results)
-    if options.input is None and code == 0:
-        print_comparison(output, next(path.parent for path in sorted(results.rglob("*_displacement.nii.gz"))))
-    print(
-        f"\nDone in {time.monotonic() - started:.0f} s. Research use only: the network was trained on simulated data."
+    return demonstrate(
+        options,
+        "simulated_heart",
+        lambda folder: simulate(folder, options.seed),
+        lambda exams, results: inference_of(BUNDLE_ROOT, exams, results, options),
+        print_results,
+        lambda output, results, _: print_comparison(output, results),
     )
-    return code
 
 
 if __name__ == "__main__":

@@ -10,44 +10,36 @@ import argparse
 import csv
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from clinbundles.demonstration import FAILED_STUDIES, inference_of, print_mlflow_command, run_shown
+from clinbundles.demonstration import (
+    demonstrate,
+    demonstration_parser,
+    inference_of,
+    parsed,
+    print_mlflow_command,
+    tracked,
+)
 from retinal_octa_vessel_segmentation.scanner.scanner_phantom import simulate_scanner_case
 
 BUNDLE_ROOT = Path(__file__).resolve().parent
-UNSEEN_SEED = 900001  # no data set uses seeds as high as this
 SEVERITY = 0.6
-EXPERIMENT = "retinal_octa_vessel_segmentation_demo"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line of the demonstration."""
-    parser = argparse.ArgumentParser(
-        prog="python -m retinal_octa_vessel_segmentation.demo",
-        description="Segments the vessels of en-face OCT angiographs with the bundle's weights and measures them. "
-        "Without --input a diseased eye is simulated that the network has never seen, and the result is compared with "
-        "the truth.",
-        epilog="Research use only: the network was trained on simulated data.",
-    )
-    parser.add_argument(
-        "--input",
-        type=Path,
-        metavar="FOLDER",
-        help="folder with your images (PNG, BMP, TIFF, JPEG, NIfTI or DICOM en-face), or one image; folders below are "
+    parser = demonstration_parser(
+        BUNDLE_ROOT,
+        "Segments the vessels of en-face OCT angiographs with the bundle's weights and measures them.",
+        "octa_demo",
+        "folder with your images (PNG, BMP, TIFF, JPEG, NIfTI or DICOM en-face), or one image; folders below are "
         "searched too. A table studies.csv in it (columns file, fov_mm, eye, layer) may say more of single files",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("octa_demo"),
-        metavar="FOLDER",
-        help="results go here (default: %(default)s)",
+        "a diseased eye",
     )
     parser.add_argument(
         "--fov-mm",
@@ -58,25 +50,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "no pixel size",
     )
     parser.add_argument("--eye", choices=("OD", "OS"), help="right (OD) or left (OS) eye, where the files do not say")
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=UNSEEN_SEED,
-        help="seed of the simulated eye (default: %(default)s); no effect with --input",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace earlier results that came from other settings"
-    )
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     if options.fov_mm is not None and len(options.fov_mm) > 2:
         parser.error("--fov-mm takes one number or two (height and width)")
-    if options.input is not None and not options.input.exists():
-        parser.error(f"--input: there is no '{options.input}'")
     return options
 
 
-def simulate_eye(folder: Path, seed: int) -> Path:
-    """Simulate one diseased eye and its scan; returns the folder to give to inference, which holds the image alone."""
+def simulate_eye(folder: Path, seed: int) -> tuple[Path, dict[str, Any]]:
+    """Simulate a diseased eye and its scan; the folder to give to inference, the image alone in it, and the case."""
     truth, images = folder / "truth", folder / "images"
     truth.mkdir(parents=True, exist_ok=True)
     images.mkdir(parents=True, exist_ok=True)
@@ -86,19 +67,17 @@ def simulate_eye(folder: Path, seed: int) -> Path:
         writer = csv.writer(file)
         writer.writerow(["file", "fov_mm", "eye", "layer"])
         writer.writerow(["simulated_eye.png", " ".join(map(str, case["fov_mm"])), case["eye"], case["layer"]])
-    return images
+    return images, case
 
 
 def inference_command(options: argparse.Namespace, images: Path, results: Path) -> list[str]:
     """The command that a user would type for the same run."""
-    command = inference_of(BUNDLE_ROOT, images, results)
+    command = inference_of(BUNDLE_ROOT, images, results, options)
     if options.fov_mm is not None and options.input is not None:
         command += ["--fov_mm", json.dumps(options.fov_mm)]
     if options.eye is not None and options.input is not None:
         command += ["--eye", options.eye]
-    if options.overwrite or options.input is None:
-        command += ["--overwrite", "True"]
-    return [*command, "--tracking", "mlflow", "--experiment_name", EXPERIMENT]
+    return command + tracked(BUNDLE_ROOT)
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -140,26 +119,14 @@ def print_results(results: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration; returns the exit code of the inference."""
     options = parse_arguments(arguments)
-    started = time.monotonic()
-    output = options.output.expanduser().resolve()
-    if options.input is None:
-        output = output / "simulated_eye"
-        print(f"Simulating an eye with disease (seed {options.seed}) that the network has never seen ...", flush=True)
-        images = simulate_eye(output, options.seed)
-    else:
-        images = options.input.expanduser().resolve()
-    results = output / "results"
-    command = inference_command(options, images, results)
-    code = run_shown(command)
-    if code not in (0, FAILED_STUDIES):
-        return code
-    print_results(results)
-    if options.input is None and code == 0:
-        print_comparison(output, results / "simulated_eye")
-    print(
-        f"\nDone in {time.monotonic() - started:.0f} s. Research use only: the network was trained on simulated data."
+    return demonstrate(
+        options,
+        "simulated_eye",
+        lambda folder: simulate_eye(folder, options.seed),
+        lambda images, results: inference_command(options, images, results),
+        print_results,
+        lambda output, results, _: print_comparison(output, results / "simulated_eye"),
     )
-    return code
 
 
 if __name__ == "__main__":
