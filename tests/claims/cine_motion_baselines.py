@@ -139,24 +139,41 @@ def ffd_points(
     return np.array([transform.TransformPoint([float(x) for x in point]) for point in points]) - points
 
 
-def demons(exam: Mapping[str, Any], points: torch.Tensor) -> torch.Tensor:
-    """Diffeomorphic Demons of every frame to end-diastole."""
-    cine = np.asarray(exam["image"], dtype=np.float32)
-    found = [torch.zeros(len(points), 3)]
-    for frame in cine[1:]:
-        field = torch.from_numpy(demons_field(cine[0], frame))[None]
-        found.append(sample_field(field, points[None])[0])
-    return torch.stack(found)
+def demons(
+    exam: Mapping[str, Any], points: torch.Tensor, frames: Sequence[int] | None = None, **settings: Any
+) -> torch.Tensor:
+    """Diffeomorphic Demons to end-diastole, only of ``frames`` if given, NaN at the others."""
+
+    def move(first: np.ndarray, second: np.ndarray) -> torch.Tensor:
+        field = torch.from_numpy(demons_field(first, second, **settings))[None]
+        return sample_field(field, points[None])[0]
+
+    return _each_frame(exam, len(points), move, frames)
 
 
-def ffd(exam: Mapping[str, Any], points: torch.Tensor, frames: Sequence[int] | None = None) -> torch.Tensor:
+def ffd(
+    exam: Mapping[str, Any], points: torch.Tensor, frames: Sequence[int] | None = None, **settings: Any
+) -> torch.Tensor:
     """B-spline free-form deformation; half a minute a frame, hence only ``frames`` if given, NaN at the others."""
-    cine = np.asarray(exam["image"], dtype=np.float32)
     places = points.double().numpy()
-    found = torch.full((len(cine), len(points), 3), torch.nan)
+
+    def move(first: np.ndarray, second: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(ffd_points(first, second, places, **settings)).float()
+
+    return _each_frame(exam, len(points), move, frames)
+
+
+def _each_frame(
+    exam: Mapping[str, Any],
+    points: int,
+    move: Callable[[np.ndarray, np.ndarray], torch.Tensor],
+    frames: Sequence[int] | None,
+) -> torch.Tensor:
+    cine = np.asarray(exam["image"], dtype=np.float32)
+    found = torch.full((len(cine), points, 3), torch.nan)
     found[0] = 0
     for frame in range(1, len(cine)) if frames is None else frames:
-        found[frame] = torch.from_numpy(ffd_points(cine[0], cine[frame], places)).float()
+        found[frame] = move(cine[0], cine[frame])
     return found
 
 

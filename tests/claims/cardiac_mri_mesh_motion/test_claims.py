@@ -1,0 +1,101 @@
+"""Claims of the moving mesh: what exact sections, long-axis views and kept volume are worth, and what must be beaten.
+
+Arms are in ``motion_arms``; how they are trained and scored, and what is kept, in ``motion_claims``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from motion_arms import MESH, MULTIVIEW
+from motion_claims import BASELINES, TESTS, at_end_systole, baseline, compare, error_bars, publish
+
+pytestmark = pytest.mark.claims
+
+NAME = MESH.bundle
+METRICS = ("epe", "epe_radial", "epe_circumferential", "epe_longitudinal", "epe_es", "z_bias", "dice_sax", "dice_lax",
+           "ed_surface", "ef_error", "volume_drift", "exact_mesh_drift", "inverted")  # fmt: skip
+
+
+def arm(name: str, test: str, metric: str) -> tuple[str, np.ndarray]:
+    return name, MESH.mean(name, test, metric)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_long_axis_views_lower_the_longitudinal_error_by_a_fifth(test: str) -> None:
+    found = {
+        metric: compare(
+            NAME, f"LAX: {metric}, {test}", arm("exact sections", test, metric), arm("short axis", test, metric)
+        )
+        for metric in ("epe_longitudinal", "epe_circumferential")
+    }
+    along, around = found["epe_longitudinal"], found["epe_circumferential"]
+    assert along.ours <= 0.8 * along.theirs
+    assert along.p < 0.05
+    assert around.ours <= 1.1 * around.theirs
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("metric", ["epe", "abs_z_bias"])
+def test_exact_sections_beat_projected_vertices(metric: str, test: str) -> None:
+    found = compare(
+        NAME, f"sections: {metric}, {test}", arm("exact sections", test, metric), arm("vertex projection", test, metric)
+    )
+    assert found.ours < found.theirs
+    assert found.p < 0.05
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("other", BASELINES)
+@pytest.mark.parametrize("ours", ["exact motion", "exact sections", "shipped"])
+def test_learned_motion_beats(ours: str, other: str, test: str) -> None:
+    metric = "epe_es" if at_end_systole(other) else "epe"
+    values = MESH.shipped(test)[metric].to_numpy() if ours == "shipped" else MESH.mean(ours, test, metric)
+    found = compare(NAME, f"{metric}, {test}", (ours, values), (other, baseline(other, test)["epe"].to_numpy()))
+    assert found.ours < found.theirs
+    assert found.p < 0.05
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("ours", ["exact motion", "exact sections"])
+def test_the_muscle_keeps_its_volume(ours: str, test: str) -> None:
+    drift = MESH.mean(ours, test, "volume_drift").mean()
+    inverted = MESH.mean(ours, test, "inverted").max()
+    found = [
+        compare(
+            NAME,
+            f"volume drift of the exact mesh, {test}",
+            arm(ours, test, "exact_mesh_drift"),
+            (other, baseline(other, test)["exact_mesh_drift"].to_numpy()),
+        )
+        for other in ("demons", "voxelmorph")
+    ]
+    assert drift < 0.05
+    assert inverted == 0
+    assert all(one.ours < one.theirs for one in found)
+
+
+@pytest.mark.parametrize("test", ["aligned"])
+def test_volume_terms_lower_the_error(test: str) -> None:
+    found = compare(
+        NAME, f"volume terms: epe, {test}", arm("exact sections", test, "epe"), arm("no volume", test, "epe")
+    )
+    assert found.ours < found.theirs
+    assert found.p < 0.05
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize(("ours", "dense"), [("exact motion", "exact motion"), ("exact sections", "multi-view")])
+def test_mesh_is_as_good_as_a_dense_field(ours: str, dense: str, test: str) -> None:
+    theirs = (f"dense field, {dense}", MULTIVIEW.mean(dense, test, "epe"))
+    found = compare(NAME, f"mesh and dense field: epe, {test}", arm(ours, test, "epe"), theirs)
+    assert found.ours <= 1.05 * found.theirs
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_table_of_arms(test: str) -> None:
+    arms = [name for name in MESH.overrides if test == "aligned" or name != "no volume"]
+    bars = {name: MESH.mean(name, test, "epe") for name in arms}
+    bars |= {name: baseline(name, test)["epe"].to_numpy() for name in BASELINES if not at_end_systole(name)}
+    draw = error_bars(bars, f"end-point error of the wall, mm, {test}")
+    publish(NAME, f"arms_{test}", MESH.table(arms, test, METRICS), draw)

@@ -1,0 +1,416 @@
+"""What the claims of the motion bundles share: arms trained as a user trains, scores of test hearts, baselines, tables.
+
+An arm is a training of the bundle's ``train.yaml`` with overrides; all arms have the same hearts, epochs and seeds.
+Scores come from ``evaluate.yaml`` on test hearts with breath-hold shifts of 0 and 2 mm. Everything that takes long is
+kept in ``CLINBUNDLES_CLAIMS_OUTPUT`` (default output/claims) and not made again, so that a broken-off session goes on:
+exams as the networks see them (one reading for all arms), trainings, tables of scores, baselines. Delete the folder to
+start anew, also after a change of the code that reads exams.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from cine_motion_baselines import (
+    PopulationMean,
+    Tracker,
+    demons,
+    ffd,
+    static,
+    train_voxelmorph,
+    voxelmorph,
+)
+from matplotlib.figure import Figure
+from monai.bundle import ConfigWorkflow
+from monai.data import PersistentDataset
+from monai.transforms import Compose
+from scipy.stats import wilcoxon
+
+from clinbundles.cine import LoadImageCineExamd
+from clinbundles.data import datalist
+from clinbundles.handlers import local_tracking_uri, tracked_run
+from clinbundles.motion.motion_errors import end_point_errors
+from clinbundles.motion.motion_truth import MotionTruth, read_motion_truth
+from clinbundles.rasterizer.mesh_volume import signed_volume
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+OUTPUT = Path(os.environ.get("CLINBUNDLES_CLAIMS_OUTPUT", REPOSITORY / "output" / "claims"))
+SHARED = OUTPUT / "cardiac_motion"
+SEEDS = tuple(range(int(os.environ.get("CLINBUNDLES_CLAIMS_SEEDS", "3"))))
+EPOCHS = int(os.environ.get("CLINBUNDLES_CLAIMS_EPOCHS", "6"))
+BATCH = int(os.environ.get("CLINBUNDLES_CLAIMS_BATCH", "4"))
+TRAINING_HEARTS = int(os.environ.get("CLINBUNDLES_CLAIMS_TRAINING_HEARTS", "256"))
+TEST_HEARTS = int(os.environ.get("CLINBUNDLES_CLAIMS_TEST_HEARTS", "32"))
+REGISTERED_HEARTS = {"ffd": 8}  # half a minute a frame
+TUNING_HEARTS = 4  # of the validation split
+TRAINING_SET = "heart_motion_simulated"
+TESTS = {"aligned": "heart_motion_test_aligned", "shifted": "heart_motion_test_shifted"}
+BUDGET = {
+    "seeds": len(SEEDS),
+    "epochs": EPOCHS,
+    "batch_size": BATCH,
+    "training_hearts": TRAINING_HEARTS,
+    "test_hearts": TEST_HEARTS,
+}
+EXAM_KEYS = (
+    "image", "lax", "lax_pose", "planes", "planes_label", "planes_pose", "frame_to_world", "times_ms", "truth", "case",
+    "es_frame",
+)  # fmt: skip
+
+
+# --- arms -------------------------------------------------------------------------------------------------------------
+
+
+def run(bundle: str, configs: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Run configs of a bundle as ``python -m monai.bundle run`` does, in this process."""
+    root = REPOSITORY / "bundles" / bundle
+    files = [str(root / "configs" / f"{name}.yaml") for name in configs]
+    workflow = ConfigWorkflow(config_file=files, logging_file=False, bundle_root=str(root), **values)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+class KeptExams(PersistentDataset):
+    """Exams that are read from their files once for all arms, bundles and baselines, and kept as tensors.
+
+    A pass through ``LoadImageCineExamd`` leaves a loaded exam as it is, so that a bundle's own transforms follow.
+
+    Args:
+        data: cases.
+        transform: flat; what comes before its first random step is kept in ``cache_dir``.
+        cache_dir: None: only the loaded exams are kept.
+    """
+
+    def __init__(self, data: Sequence[Any], transform: Compose, cache_dir: str | None = None) -> None:
+        super().__init__(data, transform, cache_dir)
+        self.loaded = PersistentDataset(
+            data, Compose([LoadImageCineExamd(labels=True, native=False)]), SHARED / "exams"
+        )
+
+    def _pre_transform(self, item_transformed: Any) -> Any:
+        return super()._pre_transform(self.loaded._cachecheck(item_transformed))
+
+
+def kept_on_disk(part: str, cases: str, folder: Path | None = None) -> dict[str, Any]:
+    """Override of a config's data set."""
+    return {
+        f"{part}#dataset": {
+            "_target_": "motion_claims.KeptExams",
+            "data": cases,
+            "transform": f"$@{part}#preprocessing.flatten()",
+            "cache_dir": None if folder is None else str(folder),
+        }
+    }
+
+
+def commit() -> str:
+    """Of the code that runs."""
+    command = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The arms of one bundle.
+
+    Attributes:
+        bundle: name of the bundle.
+        overrides: arm -> ids of train.yaml. One with ``drop_view`` 1 is also evaluated without long-axis views.
+        scoring: ids of evaluate.yaml, the same for all arms.
+    """
+
+    bundle: str
+    overrides: Mapping[str, Mapping[str, Any]]
+    scoring: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Path:
+        return OUTPUT / self.bundle
+
+    def weights(self, arm: str, seed: int) -> Path:
+        """The trained network of an arm; trained if it is not there yet."""
+        folder = self.output / "arms" / f"{arm.replace(' ', '_')}_{seed}"
+        done = folder / "done.json"
+        if not done.is_file():
+            start = time.process_time()
+            budget = {
+                "epochs": EPOCHS,
+                "batch_size": BATCH,
+                "train_cases": TRAINING_HEARTS,
+                "val_interval": EPOCHS,  # the last epoch's weights, of every arm
+                "val_cases": 1,
+            }
+            kept = kept_on_disk("train", "@training_cases", self.output / "exams")
+            kept |= kept_on_disk("validate", "@validation_cases")
+            run(
+                self.bundle,
+                ["train"],
+                budget | kept | dict(self.overrides[arm]) | {"seed": seed, "output_dir": str(folder)},
+            )
+            spent = {"commit": commit(), "cpu_seconds": round(time.process_time() - start), **BUDGET}
+            done.write_text(json.dumps(spent), encoding="utf-8")
+        return folder / "models" / "model.pt"
+
+    def scores(self, arm: str, seed: int, test: str) -> pd.DataFrame:
+        """Test hearts (rows) and metrics (columns) of one training of an arm."""
+        weights = self.weights(arm, seed)
+        return self.evaluated(weights, weights.parents[1] / test, test, self.overrides[arm])
+
+    def shipped(self, test: str) -> pd.DataFrame:
+        """The same of the weights that the bundle ships."""
+        folder = self.output / "shipped"
+        return self.evaluated(REPOSITORY / "bundles" / self.bundle / "models" / "model.pt", folder / test, test, {})
+
+    def evaluated(self, weights: Path, folder: Path, test: str, overrides: Mapping[str, Any]) -> pd.DataFrame:
+        """Run ``evaluate.yaml``, if its table is not there yet, and read it."""
+        table = folder / "case_metrics.csv"
+        if not table.is_file():
+            network = {key: value for key, value in overrides.items() if key.startswith("network_def")}
+            lost = {
+                "_target_": "clinbundles.cine.training_pairs.RandDropViewsd",
+                "keys": "lax",
+                "prob": float(overrides.get("drop_view", 0.0) == 1.0),
+            }
+            chosen = {"_target_": "SelectItemsd", "keys": list(EXAM_KEYS[:-1]), "allow_missing_keys": True}
+            values = {
+                "manifest": TESTS[test],
+                "val_cases": TEST_HEARTS,
+                "ckpt": str(weights),
+                "output_dir": str(folder),
+                "validate#preprocessing": {"_target_": "Compose", "transforms": ["@exam_preprocessing", lost, chosen]},
+            }
+            kept = kept_on_disk("validate", "@validation_cases")
+            run(self.bundle, ["train", "evaluate"], values | kept | network | dict(self.scoring))
+        rows = pd.read_csv(table)
+        return rows.pivot(index="case", columns="metric", values="value").sort_index()
+
+    def mean(self, arm: str, test: str, metric: str) -> np.ndarray:
+        """Mean over seeds for each test heart."""
+        return np.mean([self.scores(arm, seed, test)[metric].to_numpy() for seed in SEEDS], axis=0)
+
+    def table(self, arms: Sequence[str], test: str, metrics: Sequence[str]) -> pd.DataFrame:
+        """Mean over test hearts and seeds, and the standard deviation between seeds, as "0.90 +- 0.02"."""
+        rows = {}
+        for arm in arms:
+            seeds = pd.DataFrame([self.scores(arm, seed, test)[list(metrics)].mean() for seed in SEEDS])
+            rows[arm] = {
+                name: f"{seeds[name].mean():.3f} +- {seeds[name].std(ddof=1) if len(seeds) > 1 else 0.0:.3f}"
+                for name in metrics
+            }
+        return pd.DataFrame.from_dict(rows, orient="index", columns=list(metrics)).rename_axis("arm")
+
+
+# --- exams and baselines ----------------------------------------------------------------------------------------------
+
+
+def exams(manifest: str, split: str, limit: int | None = None) -> KeptExams:
+    """Loaded exams of a split; the arms see the same ones."""
+    return KeptExams(datalist(manifest, None, split, limit=limit), Compose([]))
+
+
+def truth_of(exam: Mapping[str, Any]) -> MotionTruth:
+    """The exact motion of a simulated exam."""
+    return read_motion_truth(exam["truth"], exam["frame_to_world"])
+
+
+def exact_mesh(exam: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vertices (V, 3) at end-diastole in mm of the exam frame, and faces, of the exact heart."""
+    world = np.asarray(exam["frame_to_world"], dtype=float)
+    with np.load(exam["truth"]) as file:
+        vertices = (np.asarray(file["vertices"][0], float) - world[:3, 3]) @ world[:3, :3]
+        return torch.from_numpy(vertices).float(), torch.from_numpy(file["faces"].astype(np.int64))
+
+
+@functools.cache
+def population_mean() -> PopulationMean:
+    """Fitted to the training hearts."""
+    return PopulationMean([truth_of(exam) for exam in exams(TRAINING_SET, "training", TRAINING_HEARTS)])
+
+
+@functools.cache
+def training_images() -> list[dict[str, torch.Tensor]]:
+    """Short-axis volumes of the training hearts, as half floats."""
+    return [{"image": exam["image"].half()} for exam in exams(TRAINING_SET, "training", TRAINING_HEARTS)]
+
+
+def _demons(settings: Mapping[str, Any]) -> Tracker:
+    return lambda exam, points: demons(exam, points, [int(exam["es_frame"])], **settings)
+
+
+def _ffd(settings: Mapping[str, Any]) -> Tracker:
+    return lambda exam, points: ffd(exam, points, [int(exam["es_frame"])], **settings)
+
+
+def _voxelmorph(settings: Mapping[str, Any]) -> Tracker:
+    images = training_images()
+    steps = EPOCHS * (len(images) // BATCH)
+    return voxelmorph(train_voxelmorph(images, steps, batch=BATCH, **settings))
+
+
+METHODS: dict[str, Callable[[Mapping[str, Any]], Tracker]] = {"demons": _demons, "ffd": _ffd, "voxelmorph": _voxelmorph}
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "demons": [{"sigma": 1.0}, {"sigma": 1.5}, {"sigma": 2.5}, {"sigma": 1.5, "iterations": 150}],
+    "ffd": [{"spacing_mm": 10.0}, {"spacing_mm": 16.0}, {"spacing_mm": 10.0, "iterations": 60}],
+    "voxelmorph": [{"smoothness": 0.02}, {"smoothness": 0.1}, {"smoothness": 0.5}],
+}
+"""Among which the best on validation hearts is taken."""
+BASELINES = ("static", "population mean", *METHODS)
+
+
+def at_end_systole(name: str) -> bool:
+    """Whether a baseline is measured at end-systole alone, because a frame takes long."""
+    return name in ("demons", "ffd")
+
+
+@functools.cache
+def tuned(name: str) -> dict[str, Any]:
+    """The setting with the smallest end-point error on validation hearts."""
+    file = SHARED / "baselines" / f"{name}_tuning.json"
+    if not file.is_file():
+        errors = []
+        for settings in SETTINGS[name]:
+            track = METHODS[name](settings)
+            rows = [_score(track, name, exam) for exam in exams(TRAINING_SET, "validation", TUNING_HEARTS)]
+            errors.append(float(np.mean([row["epe"] for row in rows])))
+            print(name, settings, round(errors[-1], 3), flush=True)
+        _write(file, [{"settings": one, "epe": value} for one, value in zip(SETTINGS[name], errors, strict=True)])
+    tried = json.loads(file.read_text(encoding="utf-8"))
+    return dict(min(tried, key=lambda one: one["epe"])["settings"])
+
+
+def _score(track: Tracker, name: str, exam: Mapping[str, Any]) -> dict[str, float]:
+    truth = truth_of(exam)
+    vertices, faces = exact_mesh(exam)
+    moved = track(exam, torch.cat([truth.points, vertices]))
+    frames = [int(exam["es_frame"])] if at_end_systole(name) else list(range(1, len(moved)))
+    of_wall, of_mesh = moved[frames, : len(truth.points)], moved[frames, len(truth.points) :]
+    volume = signed_volume(vertices + of_mesh, faces) / signed_volume(vertices, faces)
+    errors = end_point_errors(of_wall, truth.displacements[frames], truth.axes)
+    return errors | {"exact_mesh_drift": float((volume - 1).abs().max())}
+
+
+def baseline(name: str, test: str) -> pd.DataFrame:
+    """Scores of test hearts: of all frames, or at end-systole for the registrations that take long."""
+    file = SHARED / "baselines" / f"{name.replace(' ', '_')}_{test}.json"
+    if not file.is_file():
+        rows = []
+        hearts = exams(TESTS[test], "test", REGISTERED_HEARTS.get(name, TEST_HEARTS))
+        if name == "population mean":
+            for exam in hearts:
+                truth = truth_of(exam)
+                moved = population_mean().displacements(truth)[1:]
+                rows.append(end_point_errors(moved, truth.displacements[1:], truth.axes))
+        else:
+            track = METHODS[name](tuned(name)) if name in METHODS else static
+            rows = [_score(track, name, exam) for exam in hearts]
+        _write(file, rows)
+    return pd.DataFrame(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _write(file: Path, content: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+# --- comparisons and tables -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Means of two methods over the same hearts, and how sure the difference is."""
+
+    ours: float
+    theirs: float
+    p: float
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Bootstrap interval of 95 % of the mean."""
+    draw = np.random.default_rng(0)
+    means = draw.choice(values, (2000, len(values))).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def compare(
+    bundle: str, claim: str, ours: tuple[str, np.ndarray], theirs: tuple[str, np.ndarray], lower_is_better: bool = True
+) -> Comparison:
+    """Compare paired values, and keep the row in the table of the bundle's claims (one-sided Wilcoxon test)."""
+    (name, values), (other, others) = ours, theirs
+    values, others = values[: len(others)], others[: len(values)]
+    p = float(wilcoxon(values, others, alternative="less" if lower_is_better else "greater").pvalue)
+    low, high = interval(values - others)
+    row = {
+        "claim": claim,
+        "ours": name,
+        "mean": f"{values.mean():.3f}",
+        "against": other,
+        "their mean": f"{others.mean():.3f}",
+        "difference [95 %]": f"{(values - others).mean():+.3f} [{low:+.3f}, {high:+.3f}]",
+        "hearts": str(len(values)),
+        "p": f"{p:.1e}",
+    }
+    file = OUTPUT / bundle / "claims.csv"
+    known = []
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8") as stream:
+            known = [one for one in csv.DictReader(stream) if [one[k] for k in _KEY] != [row[k] for k in _KEY]]
+    table = pd.DataFrame([*known, row]).set_index("claim")
+    publish(bundle, "claims", table)
+    return Comparison(float(values.mean()), float(others.mean()), p)
+
+
+_KEY = ("claim", "ours", "against")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table with its index as Markdown."""
+    lines = [[table.index.name or "", *map(str, table.columns)]]
+    lines += [[str(index), *map(str, row)] for index, row in zip(table.index, table.to_numpy(), strict=True)]
+    texts = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([texts[0], "|" + "---|" * len(lines[0]), *texts[1:]])
+
+
+def publish(bundle: str, name: str, table: pd.DataFrame, draw: Callable[[Any], None] | None = None) -> None:
+    """Write a table (CSV and Markdown) and a figure; those with a figure are logged to MLflow."""
+    folder = OUTPUT / bundle
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / f"{name}.csv")
+    said = ", ".join(f"{key} {value}" for key, value in BUDGET.items())
+    (folder / f"{name}.md").write_text(f"{markdown(table)}\n\ncommit {commit()}; {said}\n", encoding="utf-8")
+    if draw is None:
+        return
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    draw(figure.subplots())
+    figure.savefig(folder / f"{name}.png", dpi=120)
+    print(f"\n{bundle}: {name}\n{markdown(table)}", flush=True)
+    uri = local_tracking_uri(str(OUTPUT))
+    with tracked_run("claims", bundle, tracking_uri=uri, experiment="claims", name=name, parameters=BUDGET) as tracked:
+        for ending in ("csv", "md", "png"):
+            tracked.log_file(str(folder / f"{name}.{ending}"))
+
+
+def error_bars(values: Mapping[str, np.ndarray], label: str) -> Callable[[Any], None]:
+    """A figure of means with their bootstrap intervals."""
+
+    def draw(axes: Any) -> None:
+        means = [float(one.mean()) for one in values.values()]
+        ends = np.array([interval(one) for one in values.values()]).T
+        axes.barh(list(values), means, xerr=np.abs(ends - means), color="0.7", capsize=3)
+        axes.invert_yaxis()
+        axes.set_xlabel(label)
+
+    return draw
