@@ -14,15 +14,7 @@ from clinbundles.cine.training_pairs import RandFramePaird
 from clinbundles.motion.cycle_inferer import CycleInferer
 from clinbundles.phantoms.heart.simulated_exam import simulate_heart_exam
 
-pytestmark = pytest.mark.benchmarks
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_training_step(benchmark, tmp_path):
