@@ -16,6 +16,7 @@ from clinbundles.cine.cine_files import LABELS, NIFTI_ENDINGS, read_nifti_cine
 MYOCARDIUM = 2
 _LABEL_WORDS = ("_label", "_seg", "_gt", "_mask", "label_", "seg_")
 _GRID_MM = 0.5
+_WANTED = "labels must have their image's dimensions and affine, and all its phases; resample them first"
 _THINNEST_MM = 2.5  # a myocardium is 5 mm or thicker, a drawn contour one pixel
 
 
@@ -37,11 +38,15 @@ def is_label_file(file: Path) -> bool:
     return 0 < first.max() <= max(LABELS) and first.min() == 0
 
 
-def read_label(file: Path) -> CineView:
+def read_label(file: Path, ed_frame: int = 0) -> CineView:
     """A label map as a view whose ``label`` is set.
 
+    Args:
+        file: NIfTI.
+        ed_frame: the phase of end-diastole, which must be labelled.
+
     Raises:
-        CineExamError: values other than 0, 1, 2, 3; no myocardium at the first phase; a contour instead of an area.
+        CineExamError: values other than 0, 1, 2, 3; no myocardium at end-diastole; a contour instead of an area.
     """
     view = read_nifti_cine(file)
     values = np.unique(view.image)
@@ -52,10 +57,11 @@ def read_label(file: Path) -> CineView:
             "myocardium, 3 RV cavity: rename them first"
         )
     label = view.image.astype(np.uint8)
-    wall = label[..., 0] == MYOCARDIUM
+    phase = ed_frame if 0 <= ed_frame < label.shape[3] else 0
+    wall = label[..., phase] == MYOCARDIUM
     if not wall.any():
         raise CineExamError(
-            f"{file.name}: has no LV myocardium (value 2) at the first phase: expected end-diastole labelled there"
+            f"{file.name}: has no LV myocardium (value 2) at phase {phase}: expected end-diastole labelled there"
         )
     thickness = _thickness_mm(wall, view.pixel_mm)
     if thickness < _THINNEST_MM:
@@ -76,22 +82,47 @@ def _thickness_mm(wall: np.ndarray, pixel_mm: tuple[float, float]) -> float:
     return float(2 * area / ((edges_i + edges_j) * np.pi / 4))
 
 
-def with_label(view: CineView, labels: Sequence[CineView], *, required: bool = False) -> CineView:
-    """The view with the label map that lies on its grid.
+def with_label(view: CineView, label: CineView) -> CineView:
+    """The view with its label map.
 
     Raises:
-        CineExamError: ``required``, and the only label map lies on another grid.
+        CineExamError: the label map lies on another grid.
     """
-    for candidate in labels:
-        if candidate.image.shape == view.image.shape and np.allclose(
-            candidate.affines, view.affines, rtol=0, atol=_GRID_MM
-        ):
-            return replace(view, label=candidate.label)
-    if required:
-        found = labels[0]
-        shapes = [" x ".join(map(str, one.image.shape)) for one in (found, view)]
+    if not _on_grid_of(label, view):
         raise CineExamError(
-            f"{found.where[0]}: lies on another grid ({shapes[0]}) than its image {view.where[0]} ({shapes[1]}): "
-            "labels must have the image's dimensions and affine, and all its phases; resample them first"
+            f"{label.where[0]}: lies on another grid ({_dimensions(label)}) than its image {view.where[0]} "
+            f"({_dimensions(view)}): {_WANTED}"
         )
-    return view
+    return replace(view, label=label.label)
+
+
+def with_labels(views: Sequence[CineView], labels: Sequence[CineView]) -> list[CineView]:
+    """The views, each with the label map that lies on its grid.
+
+    Raises:
+        CineExamError: a label map that lies on no view's grid, or on that of one which has a label map already.
+    """
+    found = list(views)
+    for label in labels:
+        places = [number for number, view in enumerate(found) if _on_grid_of(label, view)]
+        if not places:
+            raise CineExamError(
+                f"{label.where[0]}: its grid ({_dimensions(label)}) is that of no image in the exam "
+                f"({', '.join(sorted({_dimensions(view) for view in views}))}): {_WANTED}, or take it away"
+            )
+        for number in places:
+            if found[number].label is not None:
+                raise CineExamError(
+                    f"{label.where[0]}: another label map lies on the grid of {found[number].where[0]} too: leave one "
+                    "of them"
+                )
+            found[number] = replace(found[number], label=label.label)
+    return found
+
+
+def _on_grid_of(label: CineView, view: CineView) -> bool:
+    return label.image.shape == view.image.shape and np.allclose(label.affines, view.affines, rtol=0, atol=_GRID_MM)
+
+
+def _dimensions(view: CineView) -> str:
+    return " x ".join(map(str, view.image.shape))

@@ -109,7 +109,7 @@ class LoadImageCineExamd(MapTransform):
         return {**sample, **self.tensors(self._read(sample, key), image_key=key)}
 
     def _read(self, sample: Mapping[Hashable, Any], key: Hashable) -> CineExam:
-        ed_frame = int(sample.get("ed_frame", 0))
+        ed_frame = _phase_number(sample.get("ed_frame", 0))
         if "sax" in sample:
             names = ("sax", *self.views)
             files = {str(k): sample[k] for n in names for k in (n, f"{n}_label") if sample.get(k) is not None}
@@ -210,6 +210,15 @@ class LoadImageCineExamd(MapTransform):
                 label[:, at : at + values.shape[1]] = torch.where(values < 0, 255, values).to(torch.uint8)
             found["planes_label"] = label
         return found
+
+
+def _phase_number(value: Any) -> int:
+    try:
+        if float(value) == int(float(value)):
+            return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise CineExamError(f"ed_frame is {value!r}, expected the number of the phase of end-diastole, counted from 0")
 
 
 def _frames(image: np.ndarray) -> Tensor:

@@ -13,7 +13,7 @@ from clinbundles.cine.cine_exam import LAX_VIEWS, CineExam, CineExamError, CineV
 from clinbundles.cine.cine_files import exam_files, read_nifti_cine, read_planes
 from clinbundles.cine.cycle_phases import at_phases, cycle_fractions
 from clinbundles.cine.exam_frame import exam_axes, frame_to_world
-from clinbundles.cine.exam_labels import is_label_file, read_label, with_label
+from clinbundles.cine.exam_labels import is_label_file, read_label, with_label, with_labels
 from clinbundles.cine.find_views import RoughCentre, likeliest_centre, long_axis_views, short_axis_planes
 from clinbundles.cine.lv_centre import lv_centre, right_ventricle_angle, rough_lv_centres
 from clinbundles.cine.view_checks import check_long_axis, check_view
@@ -36,7 +36,7 @@ def read_cine_exam(
         views: long-axis views that must be there, of "lax_2ch", "lax_3ch", "lax_4ch"; others are left out. None takes
             whatever is found, [] the short axis alone.
         series_rules: what a DICOM series must be, keyword -> regular expression; others are left out.
-        labels: whether NIfTI label maps among the files are read; each belongs to the image on its grid.
+        labels: whether NIfTI label maps among the files are read; each must lie on the grid of an image.
         ed_frame: the phase of end-diastole; it becomes phase 0.
 
     Returns:
@@ -53,8 +53,7 @@ def read_cine_exam(
     for view in found:
         check_view(view)
     if labels:
-        maps = [read_label(file) for file in label_files]
-        found = [with_label(view, maps) for view in found]
+        found = with_labels(found, [read_label(file, ed_frame) for file in label_files])
     stack = short_axis_planes(found)
     sax = _joined(found, stack)
     members = {v for v, _ in stack}
@@ -98,7 +97,7 @@ def read_named_exam(
         view = replace(read_nifti_cine(Path(files[name])), name=name)
         check_view(view)
         if labels and f"{name}_label" in files:
-            view = with_label(view, [read_label(Path(files[f"{name}_label"]))], required=True)
+            view = with_label(view, read_label(Path(files[f"{name}_label"]), ed_frame))
         read[name] = view
     sax = _joined([read["sax"]], short_axis_planes([read["sax"]]))
     axes = exam_axes(sax.normals[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from clinbundles.cine import CineExamError, LoadImageCineExamd, read_cine_exam, read_named_exam
+
+Change = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def refused(*words: str) -> Any:
@@ -47,6 +50,67 @@ def test_the_short_axis_alone_is_an_exam_where_no_view_is_wanted(exam: Any) -> N
 def test_three_slices_are_no_short_axis_stack(exam: Any) -> None:
     exam.change("sax", lambda values, affine: (values[:, :, :3], affine))
     with refused("6 cine planes", "at most 3 are parallel", "at least 4", "all series"):
+        read_cine_exam(exam.images)
+
+
+def one_file_per_slice(
+    exam: Any, change: Change = lambda values, affine: (values, affine), number: int = -1
+) -> list[Path]:
+    """The stack as single slices, one of them changed; their names follow no order."""
+    sax: Any = nibabel.load(exam.case["sax"])
+    values, files = np.asarray(sax.dataobj), []
+    for k in range(values.shape[2]):
+        affine = sax.affine.copy()
+        affine[:3, 3] += k * affine[:3, 2]
+        slab = values[:, :, k : k + 1]
+        slab, affine = change(slab, affine) if k == number else (slab, affine)
+        one = nibabel.Nifti1Image(slab, affine)
+        one.header.set_xyzt_units("mm", "sec")
+        one.header["pixdim"][4] = sax.header["pixdim"][4]
+        files.append(exam.folder / f"{(7 * k) % values.shape[2]:02d}_slice.nii.gz")
+        nibabel.save(one, files[-1])
+    Path(exam.case["sax"]).unlink()
+    return files
+
+
+def test_slices_in_any_order_are_one_stack_from_base_to_apex(exam: Any) -> None:
+    whole = read_cine_exam(exam.images).sax
+    one_file_per_slice(exam)
+    np.testing.assert_array_equal(read_cine_exam(exam.images).sax.image, whole.image)
+
+
+def test_a_stack_read_from_apex_to_base_is_the_same_stack(exam: Any) -> None:
+    def upside_down(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        affine[:3, 3] += (values.shape[2] - 1) * affine[:3, 2]
+        affine[:3, 2] *= -1
+        return values[:, :, ::-1], affine
+
+    before = LoadImageCineExamd()({"image": exam.images})
+    step = float(nibabel.load(exam.case["sax"]).header["pixdim"][4])
+    exam.change("sax", upside_down, frame_s=step)
+    after = LoadImageCineExamd()({"image": exam.images})
+    np.testing.assert_allclose(after["image"].numpy(), before["image"].numpy(), atol=1e-5)
+
+
+def test_slices_that_are_not_parallel_are_no_stack(exam: Any) -> None:
+    sax: Any = nibabel.load(exam.case["sax"])
+    values = np.asarray(sax.dataobj)
+    for k in range(values.shape[2]):
+        angle = np.radians(5 * k)
+        turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+        affine = sax.affine.copy()
+        affine[:3] = turn @ affine[:3]
+        one = nibabel.Nifti1Image(values[:, :, k : k + 1], affine)
+        one.header.set_xyzt_units("mm", "sec")
+        nibabel.save(one, exam.folder / f"fan_{k}.nii.gz")
+    Path(exam.case["sax"]).unlink()
+    with refused("14 cine planes", "at most 1 are parallel", "at least 4"):
+        read_cine_exam(exam.images)
+
+
+def test_a_slice_of_another_size_does_not_belong_to_the_stack(exam: Any) -> None:
+    file = one_file_per_slice(exam, lambda values, affine: (values[2:], affine), number=5)[5]
+    with refused(file.name, "62 x 64 pixels", "64 x 64 pixels", "expected one size", "leave out the series"):
         read_cine_exam(exam.images)
 
 
@@ -152,6 +216,24 @@ def test_a_volume_without_time_is_refused(exam: Any) -> None:
         read_cine_exam(exam.images)
 
 
+@pytest.mark.parametrize("name", ["sax", "lax_2ch"])
+def test_time_on_the_third_axis_is_refused_with_the_dimensions_found(exam: Any, name: str) -> None:
+    exam.change(name, lambda values, affine: (values[:, :, :1].transpose(0, 1, 3, 2), affine))
+    with refused(f"{name}.nii.gz", "64 x 64 x 4 x 1", "is the time axis the third one"):
+        read_cine_exam(exam.images)
+
+
+def test_a_long_axis_file_of_several_slices_is_refused(exam: Any) -> None:
+    exam.change("lax_2ch", lambda values, affine: (np.repeat(values, 2, axis=2), affine))
+    with refused("lax_2ch.nii.gz", "lax_2ch has 2 slices", "expected one"):
+        read_named_exam(exam.case)
+
+
+def test_more_slices_than_there_is_room_for_are_refused(exam: Any) -> None:
+    with refused("sax.nii.gz", "11 slices", "room is for 8", "raise most_slices"):
+        LoadImageCineExamd(most_slices=8)({"image": exam.images})
+
+
 def test_a_damaged_file_is_named(exam: Any) -> None:
     (exam.folder / "lax_3ch.nii.gz").write_bytes(b"\x1f\x8bnothing")
     with refused("lax_3ch.nii.gz", "damaged"):
@@ -196,6 +278,12 @@ def test_a_field_of_view_that_cuts_the_heart_off_is_refused(exam: Any) -> None:
         LoadImageCineExamd()({"image": exam.images})
 
 
+def test_a_long_axis_field_of_view_that_cuts_the_heart_off_is_refused(exam: Any) -> None:
+    exam.change("lax_4ch", lambda values, affine: (values[:40], affine))
+    with refused("lax_4ch.nii.gz", "outside the image (at most 25%)", "field of view"):
+        LoadImageCineExamd()({"image": exam.images})
+
+
 def test_an_empty_case_is_refused(tmp_path: Path) -> None:
     with refused("holds no NIfTI", "no DICOM"):
         read_cine_exam(tmp_path)
@@ -208,6 +296,8 @@ def test_an_empty_case_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_end_diastole_is_refused(exam: Any) -> None:
     with refused("ed_frame is 4", "from 0 to 3"):
         read_cine_exam(exam.images, ed_frame=4)
+    with refused("ed_frame is 'systole'", "counted from 0"):
+        LoadImageCineExamd()({"image": exam.images, "ed_frame": "systole"})
 
 
 def test_grid_sizes_that_the_network_cannot_halve_are_refused() -> None:
@@ -225,6 +315,33 @@ def test_labels_on_another_grid_are_refused(exam: Any) -> None:
     exam.change("sax_label", lambda values, affine: (values[:, :, 1:], affine))
     with refused("sax_label.nii.gz", "another grid (64 x 64 x 10 x 4)", "sax.nii.gz (64 x 64 x 11 x 4)"):
         LoadImageCineExamd(labels=True)(exam.case)
+
+
+def test_labels_of_no_image_are_refused_in_a_folder_of_files(exam: Any) -> None:
+    exam.change("sax_label", lambda values, affine: (values[:, :, 1:], affine))
+    with refused("sax_label.nii.gz", "(64 x 64 x 10 x 4) is that of no image", "64 x 64 x 11 x 4", "resample"):
+        LoadImageCineExamd(labels=True)({"image": str(exam.folder)})
+    assert "planes_label" not in LoadImageCineExamd()({"image": str(exam.folder)})
+
+
+def test_two_label_maps_of_one_image_are_refused(exam: Any) -> None:
+    shutil.copy(exam.case["sax_label"], exam.folder / "sax_seg.nii.gz")
+    with refused("sax_seg.nii.gz", "grid of sax.nii.gz", "leave one"):
+        LoadImageCineExamd(labels=True)({"image": str(exam.folder)})
+
+
+def test_labels_are_wanted_at_the_end_diastole_that_the_case_names(exam: Any) -> None:
+    def only_there(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = values.copy()
+        values[..., [0, 1, 3]] = 0
+        return values, affine
+
+    case = {key: file for key, file in exam.case.items() if key in ("sax", "sax_label")}
+    exam.change("sax_label", only_there)
+    sample = LoadImageCineExamd(labels=True)(case | {"ed_frame": 2})
+    assert bool((sample["planes_label"][0] == 2).any())
+    with refused("sax_label.nii.gz", "no LV myocardium (value 2) at phase 0"):
+        LoadImageCineExamd(labels=True)(case)
 
 
 def test_labels_without_myocardium_are_refused(exam: Any) -> None:
