@@ -7,8 +7,9 @@ mm, skip connections in the 3D part, and by default fusion by geometry instead o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -287,6 +288,15 @@ class MultiViewMotionNet(nn.Module):
             self.shape = VolumeDecoder(
                 self.shape_fusion.outputs, shape_width or width_3d, shape_classes, levels_3d, coarseness
             )
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
+        stem = state_dict.get(f"{prefix}stem.1.0.weight")
+        if stem is not None and len(stem) != self.depth:
+            raise ValueError(
+                f"the weights are those of a network for {len(stem)} slices of the motion grid, this one is built for "
+                f"{self.depth}: set its depth to {len(stem)} (and the grid's size), or give other weights"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def _check(self, image: torch.Tensor, lax: torch.Tensor, lax_pose: torch.Tensor) -> None:
         if image.dim() != 5 or image.shape[1] != 2:

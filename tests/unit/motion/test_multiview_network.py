@@ -159,6 +159,15 @@ def test_wrong_input_is_refused_by_name():
         MultiViewMotionNet(depth=6)
 
 
+def test_weights_of_another_slice_count_are_refused_with_both_counts():
+    other = network().state_dict()
+    with pytest.raises(ValueError, match=r"network for 8 slices .* built for 16: set its depth to 8"):
+        MultiViewMotionNet().load_state_dict(other)
+    inside = torch.nn.Sequential(MultiViewMotionNet())
+    with pytest.raises(ValueError, match="set its depth to 8"):
+        inside.load_state_dict({f"0.{name}": values for name, values in other.items()})
+
+
 def test_default_network_is_small():
     assert sum(weights.numel() for weights in MultiViewMotionNet().parameters()) <= 350_000
 
