@@ -82,13 +82,14 @@ class RandDropViewsd(RandomizableTransform, MapTransform):
 
 
 class RandCineIntensityd(RandomizableTransform, MapTransform):
-    """Vary the contrast of each view as scanners do: gamma, scale and offset, the same at all frames; and noise.
+    """Vary the contrast of each view as scanners do: gamma, scale and offset; flicker and noise of each frame.
 
     Args:
         keys: images (2, ...) in [0, 1].
         gamma: largest factor of the exponent, drawn log-uniformly from 1 / gamma to gamma.
         scale: largest relative change of the intensity.
         offset: largest offset.
+        flicker: largest relative change of a frame's intensity: inflowing blood brightens it through the cycle.
         noise: largest standard deviation of Gaussian noise, of every frame anew.
     """
 
@@ -98,11 +99,12 @@ class RandCineIntensityd(RandomizableTransform, MapTransform):
         gamma: float = 1.3,
         scale: float = 0.1,
         offset: float = 0.05,
+        flicker: float = 0.0,
         noise: float = 0.03,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
-        self.gamma, self.scale, self.offset, self.noise = gamma, scale, offset, noise
+        self.gamma, self.scale, self.offset, self.flicker, self.noise = gamma, scale, offset, flicker, noise
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Change the images; what was zero because a view is missing stays zero."""
@@ -113,8 +115,10 @@ class RandCineIntensityd(RandomizableTransform, MapTransform):
             exponent = float(self.gamma ** self.R.uniform(-1, 1))
             factor = 1 + self.scale * float(self.R.uniform(-1, 1))
             shift = self.offset * float(self.R.uniform(-1, 1))
+            flicker = 1 + self.flicker * torch.as_tensor(self.R.uniform(-1, 1, len(image)).astype("float32"))
+            factors = factor * flicker.reshape(-1, *[1] * (image.ndim - 1))
             grain = torch.as_tensor(self.R.standard_normal(image.shape).astype("float32")) * float(
                 self.R.uniform(0, self.noise)
             )
-            sample[key] = (image.clamp(min=0) ** exponent * factor + shift + grain).clamp(0, 1) * present
+            sample[key] = (image.clamp(min=0) ** exponent * factors + shift + grain).clamp(0, 1) * present
         return sample
