@@ -19,7 +19,7 @@ from cardiac_mri_mesh_motion.ventricle.ed_mesh import (
 )
 from cardiac_mri_mesh_motion.ventricle.lv_mesh import LvMesh
 from cardiac_mri_mesh_motion.ventricle.template import read_template
-from clinbundles.motion.displacement_field import sample_field
+from clinbundles.motion.displacement_field import at_rest_at_ed, sample_field
 from clinbundles.motion.kinematic_model import KinematicModel
 from clinbundles.motion.kinematic_refinement import Motion, Refinement, refine_motion
 from clinbundles.rasterizer.long_axis import LongAxis, long_axis_of
@@ -33,8 +33,7 @@ def field_motion(fields: torch.Tensor) -> Motion:
     """The motion of fields (T, 3, I, J, K) on the domain "ed"; end-diastole stays at rest."""
 
     def move(points: torch.Tensor) -> torch.Tensor:
-        moved = sample_field(fields, points[None].expand(len(fields), -1, -1))
-        return torch.cat([torch.zeros_like(moved[:1]), moved[1:]])
+        return at_rest_at_ed(sample_field(fields, points[None].expand(len(fields), -1, -1)))
 
     return move
 

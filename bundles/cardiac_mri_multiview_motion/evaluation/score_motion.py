@@ -12,7 +12,7 @@ from monai.transforms import MapTransform
 from cardiac_mri_multiview_motion.measurement.carried_label import carried_label, tissue_volumes_ml
 from cardiac_mri_multiview_motion.measurement.tissue_at_ed import tissue_of_slices
 from cardiac_mri_multiview_motion.measurement.ventricle import CAVITY, MYOCARDIUM
-from clinbundles.motion.displacement_field import DisplacementField
+from clinbundles.motion.displacement_field import DisplacementField, at_rest_at_ed
 from clinbundles.motion.motion_errors import (
     contour_distances,
     dice,
@@ -146,7 +146,7 @@ class ScoreMotiond(MapTransform):
         """Add the scores to the sample."""
         sample = dict(data)
         prediction = torch.as_tensor(sample[self.keys[0]]).as_subclass(torch.Tensor).detach().cpu().float()
-        fields, tissue = prediction[:, :3], prediction[0, 3:].softmax(dim=0)
+        fields, tissue = at_rest_at_ed(prediction[:, :3]), prediction[0, 3:].softmax(dim=0)
         scores = dict.fromkeys(SCORES, float("nan"))
         if "planes_label" in sample:
             labels = torch.as_tensor(sample["planes_label"]).as_subclass(torch.Tensor).cpu()

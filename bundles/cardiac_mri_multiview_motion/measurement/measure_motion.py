@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cardiac_mri_multiview_motion.measurement.carried_label import carried_label, tissue_volumes_ml
 from cardiac_mri_multiview_motion.measurement.tissue_at_ed import tissue_at_ed
 from cardiac_mri_multiview_motion.measurement.ventricle import MYOCARDIUM, long_axis_at_ed, wall_points
-from clinbundles.motion.displacement_field import DisplacementField
+from clinbundles.motion.displacement_field import DisplacementField, at_rest_at_ed
 from clinbundles.motion.motion_errors import jacobian_errors, strain_at
 from clinbundles.rasterizer.aha_segments import aha_segments, segment_means
 from clinbundles.rasterizer.strain import engineering_strain
@@ -82,7 +82,8 @@ def measure_motion(
 class MeasureMotiond(MapTransform):
     """Take a prediction apart and measure it.
 
-    ``pred`` (T, 7, I, J, K) becomes the fields (T, 3, I, J, K), a MetaTensor in mm on the domain t. Added: ``tissue``
+    ``pred`` (T, 7, I, J, K) becomes the fields (T, 3, I, J, K), a MetaTensor in mm on the domain t, zero at
+    end-diastole. Added: ``tissue``
     (4, I, J, K) at end-diastole, ``sax_label`` (T, K, I, J) uint8 of the acquired short-axis slices, and
     ``planes_carried`` (T, M, 64, 64) of the crops where these are in the sample; ``motion_measures``, ``results`` (a
     row for the table of the folder) and ``measurements`` (for reports).
@@ -101,7 +102,7 @@ class MeasureMotiond(MapTransform):
         prediction = torch.as_tensor(sample[key]).as_subclass(torch.Tensor).detach().cpu().float()
         native = sample.get("native")
         tissue, source = tissue_at_ed(prediction, native)
-        fields = prediction[:, :3]
+        fields = at_rest_at_ed(prediction[:, :3])
         measures = measure_motion(tissue, fields, np.asarray(sample["times_ms"]), source)
         image = sample["image"]
         sample[key] = MetaTensor(fields, meta=dict(image.meta)) if isinstance(image, MetaTensor) else fields

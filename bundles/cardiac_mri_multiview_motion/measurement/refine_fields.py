@@ -17,7 +17,7 @@ from cardiac_mri_multiview_motion.measurement.ventricle import (
     long_axis_at_ed,
     wall_points,
 )
-from clinbundles.motion.displacement_field import invert, invert_at
+from clinbundles.motion.displacement_field import at_rest_at_ed, invert, invert_at
 from clinbundles.motion.kinematic_model import KinematicModel
 from clinbundles.motion.kinematic_refinement import Refinement, refine_motion
 from clinbundles.motion.motion_grid import grid_points
@@ -51,8 +51,7 @@ def refine_fields(
     """
 
     def motion(points: torch.Tensor) -> torch.Tensor:
-        moved = invert_at(fields, points[None].expand(len(fields), -1, -1))
-        return torch.cat([torch.zeros_like(moved[:1]), moved[1:]])
+        return at_rest_at_ed(invert_at(fields, points[None].expand(len(fields), -1, -1)))
 
     axis = long_axis_at_ed(tissue)
     apex, base = (torch.from_numpy(place).float() for place in (axis.apex, axis.base))

@@ -47,6 +47,11 @@ def warp(
     return sample_at(image, points + field.movedim(1, -1), spacing_mm, padding_mode, mode)
 
 
+def at_rest_at_ed(displacements: torch.Tensor) -> torch.Tensor:
+    """Displacements (T, ...) of a cycle, zero at frame 0: end-diastole is what they are measured from."""
+    return torch.cat([torch.zeros_like(displacements[:1]), displacements[1:]])
+
+
 def sample_field(
     field: torch.Tensor, points: torch.Tensor, spacing_mm: Sequence[float] = GRID_SPACING_MM
 ) -> torch.Tensor:

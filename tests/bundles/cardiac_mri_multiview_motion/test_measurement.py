@@ -144,6 +144,14 @@ def test_zero_field_carries_a_label_to_itself():
     assert set(carried.unique().tolist()) == {0, 1, 2, 3}
 
 
+def test_end_diastole_is_at_rest_whatever_the_network_says():
+    restless = sample()
+    restless["pred"][0, :3] = 3.0
+    done, still = MeasureMotiond()(restless), MeasureMotiond()(sample())
+    assert float(done["pred"][0].abs().max()) == 0
+    assert done["results"] == still["results"]
+
+
 def test_results_are_written_with_their_geometry(tmp_path):
     done = SaveImageMotionResultsd(tmp_path)(MeasureMotiond()(sample()))
     folder = tmp_path / "group" / "exam 1"
