@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from monai.transforms import SaveImaged
 
-from cardiac_mri_multiview_motion.figures import contour_figure, plane_names, strain_figure
+from cardiac_mri_multiview_motion.contour_figure import contour_figure, plane_names
 from cardiac_mri_multiview_motion.measurement.measure_motion import MEASURES_KEY, MotionMeasures
 from cardiac_mri_multiview_motion.measurement.ventricle import CAVITY, MYOCARDIUM
 from clinbundles.cine import LAX_VIEWS
@@ -21,7 +21,7 @@ from clinbundles.data.atomic_file import atomic_path, write_json
 from clinbundles.motion.displacement_field import DisplacementField
 from clinbundles.motion.displacement_file import write_displacement
 from clinbundles.rasterizer.aha_segments import SEGMENTS
-from clinbundles.rasterizer.ventricle_measures import STRAINS
+from clinbundles.rasterizer.ventricle_measures import STRAINS, peak_strain_figure
 from clinbundles.rasterizer.ventricular_function import volume_curve_figure
 
 
@@ -114,7 +114,7 @@ class SaveImageMotionResultsd(SaveImaged):
                 {"end-diastole": 0, "end-systole": measures.function.es_frame},
                 stem,
             ),
-            "bulls_eye": strain_figure(measures),
+            "bulls_eye": peak_strain_figure(measures),
             "volume_curve": volume_curve_figure(
                 measures.volumes_ml[:, CAVITY], measures.times_ms, measures.volumes_ml[:, MYOCARDIUM], stem
             ),

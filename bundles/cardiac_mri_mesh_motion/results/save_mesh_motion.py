@@ -18,11 +18,10 @@ from cardiac_mri_mesh_motion.ventricle.move_mesh import MESH_KEY, TRACKED_KEY, V
 from clinbundles.cine.contour_figure import cine_contact_sheet, save_cine_film
 from clinbundles.data.atomic_file import atomic_path, write_json
 from clinbundles.rasterizer.aha_segments import SEGMENTS
-from clinbundles.rasterizer.bulls_eye import bulls_eye_figure
 from clinbundles.rasterizer.mesh_file import write_mesh
 from clinbundles.rasterizer.mesh_series import write_mesh_series
 from clinbundles.rasterizer.surface_mesh import SurfaceMesh
-from clinbundles.rasterizer.ventricle_measures import STRAINS
+from clinbundles.rasterizer.ventricle_measures import STRAINS, peak_strain_figure
 from clinbundles.rasterizer.ventricular_function import volume_curve_figure
 
 CAUTION = "Research use only: the network was trained on simulated data. Twist is hardly visible in cine MRI."
@@ -123,15 +122,9 @@ class SaveImageMeshMotiond(SaveImaged):
         measures: LvMeasures,
         vertices: NDArray,
     ) -> dict[str, Path]:
-        peaks = 100 * measures.peak_strain()
-        panels = [
-            ("peak radial strain", peaks[:, 0], "%", (0.0, 70.0)),
-            ("peak circumferential strain", -peaks[:, 1], "-%", (0.0, 35.0)),
-            ("peak longitudinal strain", -peaks[:, 2], "-%", (0.0, 30.0)),
-        ]
         made = {
             "volume_curve": volume_curve_figure(measures.cavity_ml, measures.times_ms, measures.myocardium_ml, stem),
-            "bulls_eye": bulls_eye_figure(panels),
+            "bulls_eye": peak_strain_figure(measures),
         }
         native = sample.get("native")
         drawn = {"left ventricle": (vertices, mesh.faces.numpy())}

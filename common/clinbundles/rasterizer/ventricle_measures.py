@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from clinbundles.rasterizer.aha_segments import SEGMENTS
+from clinbundles.rasterizer.bulls_eye import bulls_eye_figure
 from clinbundles.rasterizer.ventricular_function import VentricularFunction
 
 STRAINS = ("radial", "circumferential", "longitudinal")
@@ -52,6 +54,15 @@ class VentricleMeasures:
     def time_cells(self) -> list[str]:
         """(T,) times in ms for tables, empty where unknown."""
         return [f"{time:.1f}" if np.isfinite(time) else "" for time in self.times_ms]
+
+
+def peak_strain_figure(measures: VentricleMeasures) -> Figure:
+    """Bull's-eyes of the segments' peak strains in per cent, the same scales for all exams."""
+    peaks = 100 * measures.peak_strain()
+    limits = [(0.0, 70.0), (-35.0, 0.0), (-30.0, 0.0)]
+    return bulls_eye_figure(
+        [(f"peak {name} strain", peaks[:, part], "%", limits[part]) for part, name in enumerate(STRAINS)]
+    )
 
 
 def results_row(measures: VentricleMeasures) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def volume_curve_figure(
     for name, frame in (("ED", function.ed_frame), ("ES", function.es_frame)):
         axes.annotate(
             f"{name} {cavity_ml[frame]:.0f} mL", (times[frame], cavity_ml[frame]), textcoords="offset points",
-            xytext=(6, 8 if name == "ED" else -14),
+            xytext=(6, 8 if name == "ED" else -14), bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
         )  # fmt: skip
     axes.set_xlabel("time after end-diastole (ms)" if known else "frame")
     axes.set_ylabel("volume (mL)")

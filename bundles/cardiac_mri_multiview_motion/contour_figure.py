@@ -1,14 +1,10 @@
-"""Figures of one exam: carried labels over the cine, bull's-eye of strain."""
+"""The figure of one exam's carried labels over the cine."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-from cardiac_mri_multiview_motion.measurement.measure_motion import MotionMeasures
-from clinbundles.rasterizer.bulls_eye import bulls_eye_figure
-from clinbundles.rasterizer.ventricle_measures import STRAINS
 
 _COLOURS = ("tab:red", "gold", "tab:cyan")  # cavity, myocardium, right cavity
 _MOST_SLICES = 5
@@ -56,12 +52,3 @@ def plane_names(views: tuple[str, ...], present: NDArray[np.bool_]) -> list[str]
     chosen = set(np.unique(np.linspace(0, len(slices) - 1, min(_MOST_SLICES, len(slices))).round().astype(int)))
     names += [f"SAX {number + 1}" if number in chosen else "" for number in range(len(slices))]
     return names + [""] * (len(present) - len(names))
-
-
-def strain_figure(measures: MotionMeasures) -> Figure:
-    """Bull's-eyes of the peak strains in per cent."""
-    peak = 100 * measures.peak_strain()
-    limits = [(0.0, 60.0), (-30.0, 0.0), (-30.0, 0.0)]
-    return bulls_eye_figure(
-        [(f"peak {name} strain", peak[:, part], "%", limits[part]) for part, name in enumerate(STRAINS)]
-    )
