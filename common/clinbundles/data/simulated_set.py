@@ -74,7 +74,9 @@ def simulated_cases(
             _remove_leftovers(folder)
             _note_recipe(folder, recipe)
             todo = [seed for seed in seeds if not _case_file(folder, seed).is_file()]
-            with tqdm(total=len(todo), desc=f"simulating {manifest.name}", unit="case", disable=not progress) as bar:
+            with tqdm(
+                total=len(todo), desc=f"simulating {manifest.name}", unit="case", disable=not (progress and todo)
+            ) as bar:
                 for _ in _generate(folder, target, arguments, todo, workers):
                     bar.update()
     _refuse_other_recipe(folder, recipe)

@@ -21,6 +21,8 @@ _logger = logging.getLogger("clinbundles")
 class TrainingCheckpoints:
     """Saves `model.pt` (weights with the best key metric) and `last.pt` (everything needed to continue), and resumes.
 
+    Until the first validation `model.pt` is the latest.
+
     `last.pt` holds `{"model", "optimizer", "lr_scheduler", "trainer", "best"}`; `model.pt` is the bare state dict, the
     one form that MONAI's `CheckpointLoader`, `ckpt_export`, MONAI Label and MONAI Deploy all read by themselves. Both
     are written completely under another name and then renamed, so that a killed run never leaves half a file. Rank 0
@@ -108,7 +110,7 @@ class TrainingCheckpoints:
             "best": best,
         }
         self._save(state, "last.pt")
-        if self.validator is None or best["epoch"] == engine.state.epoch:
+        if self.validator is None or best["epoch"] in (-1, engine.state.epoch):
             self._save(weights, "model.pt")
 
     def _save(self, content: dict[str, Any], name: str) -> None:

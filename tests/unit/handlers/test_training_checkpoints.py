@@ -12,7 +12,7 @@ from clinbundles.handlers import EpochReport, TrainingCheckpoints
 DATA = [{"image": torch.full((2, 3), float(index)), "label": torch.full((2, 1), 2.0 * index)} for index in range(4)]
 
 
-def train(folder, epochs, resume_from=None, worse_after=None):
+def train(folder, epochs, resume_from=None, worse_after=None, interval=1):
     """One linear layer; `worse_after`: epoch after which the validation metric falls."""
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 1)
@@ -27,7 +27,7 @@ def train(folder, epochs, resume_from=None, worse_after=None):
         decollate=False,
     )
     handlers = [
-        ValidationHandler(interval=1, validator=validator),
+        ValidationHandler(interval=interval, validator=validator),
         EpochReport(str(folder), validator),
         LrScheduleHandler(scheduler, print_lr=False),
         TrainingCheckpoints(str(folder / "models"), network, optimizer, scheduler, validator, resume_from),
@@ -86,6 +86,17 @@ def test_best_weights_stay_when_later_epochs_are_worse(tmp_path):
     second_epoch = torch.load(tmp_path / "short" / "models" / "last.pt", weights_only=True)["model"]
     for name, weights in second_epoch.items():
         torch.testing.assert_close(best[name], weights)
+
+
+def test_weights_are_there_before_the_first_validation_and_the_best_after_it(tmp_path):
+    train(tmp_path, 1, interval=2)
+    state = torch.load(tmp_path / "models" / "last.pt", weights_only=True)
+    torch.testing.assert_close(torch.load(tmp_path / "models" / "model.pt", weights_only=True), state["model"])
+    train(tmp_path, 3, tmp_path / "models" / "last.pt", interval=2)
+    state = torch.load(tmp_path / "models" / "last.pt", weights_only=True)
+    assert state["best"]["epoch"] == 2
+    weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert not torch.equal(weights["weight"], state["model"]["weight"])
 
 
 def test_best_metric_survives_a_break(tmp_path):
