@@ -28,6 +28,14 @@ def static(exam: Mapping[str, Any], points: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(exam["image"]), len(points), 3)
 
 
+def exact_mesh(exam: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vertices (V, 3) at end-diastole in mm of the exam frame, and faces, of the exact heart."""
+    world = np.asarray(exam["frame_to_world"], dtype=float)
+    with np.load(exam["truth"]) as file:
+        vertices = (np.asarray(file["vertices"][0], float) - world[:3, 3]) @ world[:3, :3]
+        return torch.from_numpy(vertices).float(), torch.from_numpy(file["faces"].astype(np.int64))
+
+
 # --- population mean --------------------------------------------------------------------------------------------------
 
 

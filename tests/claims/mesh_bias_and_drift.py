@@ -6,7 +6,8 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from motion_claims import exact_mesh, truth_of
+from cine_motion_baselines import exact_mesh
+from motion_claims import truth_of
 
 from cardiac_mri_mesh_motion.evaluation.score_mesh_motion import ScoreMeshMotiond
 from cardiac_mri_mesh_motion.ventricle.move_mesh import field_motion

@@ -51,10 +51,10 @@ class VertexProjectionLoss(MeshMotionLoss):
         for name, (start, field, frame) in meshes.items():
             if self.weights[name]:
                 moved = start + sample_field(field, start, self.spacing_mm)
-                terms[name] = self._projection(moved, targets["planes_label"][:, frame], targets["planes_pose"])
+                terms[name] = self.projection(moved, targets["planes_label"][:, frame], targets["planes_pose"])
         return terms
 
-    def _projection(self, vertices: torch.Tensor, labels: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+    def projection(self, vertices: torch.Tensor, labels: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
         planes, present = planes_from_poses(poses)
         planes = torch.cat([planes[..., :2], planes[..., 2:3] * self.step_mm, planes[..., 3:]], dim=-1)
         dense = torch.cat([vertices, vertices[:, self.edges].mean(dim=2)], dim=1)

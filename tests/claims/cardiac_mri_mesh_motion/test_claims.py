@@ -99,3 +99,37 @@ def test_table_of_arms(test: str) -> None:
     bars |= {name: baseline(name, test)["epe"].to_numpy() for name in BASELINES if not at_end_systole(name)}
     draw = error_bars(bars, f"end-point error of the wall, mm, {test}")
     publish(NAME, f"arms_{test}", MESH.table(arms, test, METRICS), draw)
+
+
+def fit(name: str, test: str, metric: str) -> tuple[str, np.ndarray]:
+    return name, baseline(name, test)[metric].to_numpy()
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_long_axis_labels_lower_the_longitudinal_error_of_a_fit_by_a_fifth(test: str) -> None:
+    along, around = (
+        compare(
+            NAME, f"fit, LAX: {metric} at ES, {test}", fit("fit", test, metric), fit("fit, short axis", test, metric)
+        )
+        for metric in ("longitudinal", "circumferential")
+    )
+    assert along.ours <= 0.8 * along.theirs
+    assert along.p < 0.05
+    assert around.ours <= 1.1 * around.theirs
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("metric", ["epe", "abs_z_bias"])
+def test_exact_sections_beat_projected_vertices_in_a_fit(metric: str, test: str) -> None:
+    others = fit("fit, projected vertices", test, metric)
+    found = compare(NAME, f"fit, sections: {metric} at ES, {test}", fit("fit", test, metric), others)
+    assert found.ours < found.theirs
+    assert found.p < 0.05
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_kept_volume_lowers_the_error_of_a_fit(test: str) -> None:
+    ours, theirs = fit("fit, kept volume", test, "epe"), fit("fit", test, "epe")
+    found = compare(NAME, f"fit, volume: epe at ES, {test}", ours, theirs)
+    assert found.ours < found.theirs
+    assert found.p < 0.05
