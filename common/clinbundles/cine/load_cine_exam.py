@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from clinbundles.cine.read_cine_exam import read_cine_exam, read_named_exam
 from clinbundles.motion.motion_grid import GRID_SIZE, GRID_SPACING_MM, grid_affine
 
 MOST_SLICES = 16
+
+logger = logging.getLogger(__name__)
 
 
 class LoadImageCineExamd(MapTransform):
@@ -106,7 +109,14 @@ class LoadImageCineExamd(MapTransform):
         key = self.keys[0]
         if isinstance(sample.get(key), Tensor):
             return sample
-        return {**sample, **self.tensors(self._read(sample, key), image_key=key)}
+        exam = self._read(sample, key)
+        if self.views and not exam.lax:
+            logger.warning(
+                "%s: the exam has no long-axis view of the left ventricle, so that its shortening is hardly seen: expect "
+                "an ejection fraction and strains that are much too small, or give the views",
+                exam.sax.where[0],
+            )
+        return {**sample, **self.tensors(exam, image_key=key)}
 
     def _read(self, sample: Mapping[Hashable, Any], key: Hashable) -> CineExam:
         ed_frame = _phase_number(sample.get("ed_frame", 0))

@@ -47,6 +47,14 @@ def test_the_short_axis_alone_is_an_exam_where_no_view_is_wanted(exam: Any) -> N
     assert set(sample["native"]) == {"sax"}
 
 
+def test_an_exam_without_any_long_axis_view_is_read_with_a_warning(exam: Any, caplog: pytest.LogCaptureFixture) -> None:
+    LoadImageCineExamd()({"image": [exam.case["sax"]]})
+    assert re.search("sax.nii.gz: the exam has no long-axis view .* much too small, or give the views", caplog.text)
+    caplog.clear()
+    LoadImageCineExamd()({"image": exam.images})
+    assert not caplog.text
+
+
 def test_three_slices_are_no_short_axis_stack(exam: Any) -> None:
     exam.change("sax", lambda values, affine: (values[:, :, :3], affine))
     with refused("6 cine planes", "at most 3 are parallel", "at least 4", "all series"):
