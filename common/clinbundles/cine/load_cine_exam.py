@@ -112,7 +112,7 @@ class LoadImageCineExamd(MapTransform):
         exam = self._read(sample, key)
         if self.views and not exam.lax:
             logger.warning(
-                "%s: the exam has no long-axis view of the left ventricle, so that its shortening is hardly seen: expect "
+                "%s: the exam has no long-axis view of the left ventricle, so that its shortening hardly shows: expect "
                 "an ejection fraction and strains that are much too small, or give the views",
                 exam.sax.where[0],
             )
