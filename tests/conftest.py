@@ -46,7 +46,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def loggers_speak() -> None:
     """Undo what earlier tests' runs did to logging in this process.
 
-    A bundle's logging.conf keeps its lines from the root logger, where pytest listens; MLflow's database disables loggers.
+    A bundle's logging.conf keeps its lines from the root logger, where pytest listens; MLflow's database disables
+    loggers.
     """
     for name, logger in logging.root.manager.loggerDict.items():
         if name.split(".")[0] == "clinbundles" and isinstance(logger, logging.Logger):
