@@ -55,6 +55,7 @@ class VertexProjectionLoss(MeshMotionLoss):
         return terms
 
     def projection(self, vertices: torch.Tensor, labels: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+        """Mean distance in pixels of projected vertices (B, V, 3) to the outlines of labels (B, P, H, W)."""
         planes, present = planes_from_poses(poses)
         planes = torch.cat([planes[..., :2], planes[..., 2:3] * self.step_mm, planes[..., 3:]], dim=-1)
         dense = torch.cat([vertices, vertices[:, self.edges].mean(dim=2)], dim=1)
