@@ -446,3 +446,17 @@ def error_bars(values: Mapping[str, np.ndarray], label: str) -> Callable[[Any], 
         axes.set_xlabel(label)
 
     return draw
+
+
+def against_baseline(arms: Arms, ours: str, other: str, test: str) -> Comparison:
+    """An arm's end-point error against a baseline's, at end-systole where the baseline is measured there alone."""
+    metric = "epe_es" if at_end_systole(other) else "epe"
+    theirs = baseline(other, test)["epe"].to_numpy()
+    return compare(arms.bundle, f"{metric}, {test}", (ours, arms.mean(ours, test, metric)), (other, theirs))
+
+
+def lost_by_budget(ours: str, other: str, test: str) -> bool:
+    """Whether this arm is known to lose against this baseline after its few steps (docs/README.md of both bundles)."""
+    if ours == "shipped":
+        return False
+    return other == "population mean" or (other == "demons" and (ours, test) != ("exact motion", "shifted"))

@@ -8,7 +8,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from motion_arms import MESH, MULTIVIEW
-from motion_claims import BASELINES, TESTS, at_end_systole, baseline, compare, error_bars, publish
+from motion_claims import (
+    BASELINES,
+    TESTS,
+    against_baseline,
+    at_end_systole,
+    baseline,
+    compare,
+    error_bars,
+    lost_by_budget,
+    publish,
+)
 
 pytestmark = pytest.mark.claims
 
@@ -53,13 +63,9 @@ def test_exact_sections_beat_projected_vertices(metric: str, test: str) -> None:
 @pytest.mark.parametrize("other", BASELINES)
 @pytest.mark.parametrize("ours", ["exact motion", "exact sections", "shipped"])
 def test_learned_motion_beats(ours: str, other: str, test: str, request: pytest.FixtureRequest) -> None:
-    loses = other == "population mean" or (other == "demons" and (ours, test) != ("exact motion", "shifted"))
-    if ours != "shipped" and loses:
+    if lost_by_budget(ours, other, test):
         request.applymarker(pytest.mark.xfail(reason=TOO_SHORT))
-    metric = "epe_es" if at_end_systole(other) else "epe"
-    found = compare(
-        NAME, f"{metric}, {test}", arm(ours, test, metric), (other, baseline(other, test)["epe"].to_numpy())
-    )
+    found = against_baseline(MESH, ours, other, test)
     assert found.ours < found.theirs
     assert found.p < 0.05
 

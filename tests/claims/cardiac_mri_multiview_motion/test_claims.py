@@ -8,7 +8,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from motion_arms import MULTIVIEW
-from motion_claims import BASELINES, TESTS, at_end_systole, baseline, compare, error_bars, publish
+from motion_claims import (
+    BASELINES,
+    TESTS,
+    against_baseline,
+    at_end_systole,
+    baseline,
+    compare,
+    error_bars,
+    lost_by_budget,
+    publish,
+)
 
 pytestmark = pytest.mark.claims
 
@@ -51,13 +61,9 @@ def test_fusion_by_geometry_beats_stacking() -> None:
 @pytest.mark.parametrize("other", BASELINES)
 @pytest.mark.parametrize("ours", ["exact motion", "multi-view", "shipped"])
 def test_learned_motion_beats(ours: str, other: str, test: str, request: pytest.FixtureRequest) -> None:
-    loses = other == "population mean" or (other == "demons" and (ours, test) != ("exact motion", "shifted"))
-    if ours != "shipped" and loses:
+    if lost_by_budget(ours, other, test):
         request.applymarker(pytest.mark.xfail(reason="does not hold at the arms' budget of 320 steps (docs/README.md)"))
-    metric = "epe_es" if at_end_systole(other) else "epe"
-    found = compare(
-        NAME, f"{metric}, {test}", arm(ours, test, metric), (other, baseline(other, test)["epe"].to_numpy())
-    )
+    found = against_baseline(MULTIVIEW, ours, other, test)
     assert found.ours < found.theirs
     assert found.p < 0.05
 
