@@ -87,6 +87,7 @@ def draw_cine(
     middle = np.array([0.0, 0.0, -0.5 * heart.anatomy.length])
     thickness = view.slab_mm / float(np.linalg.norm(view.affine[:3, 2]))
     offsets = _SAMPLES * [1.0, 1.0, thickness]
+    since_start = [np.linalg.inv(heart.pose(float(time))) @ heart.pose(0.0) for time in times]
     for k in range(size[2]):
         plane = to_heart.copy()
         plane[:3, 3] += heart.rotation.T @ view.shifts[k]
@@ -96,10 +97,9 @@ def draw_cine(
         )  # fmt: skip
         shading = _coil_shading(scan.coil, heart.rotation, plane, middle, k, size)
         for t, time in enumerate(times):
-            seen = np.linalg.inv(heart.pose(float(time))) @ heart.pose(0.0) @ plane
             signal, labels[:, :, k, t] = _draw_frame(
                 heart.anatomy, heart.motion, heart.interior, heart.anatomy.length, float(time),
-                seen, plane, k, offsets, static, scan.signals, scan.texture,
+                since_start[t] @ plane, plane, k, offsets, static, scan.signals, scan.texture,
                 scan.muscle_texture, scan.flow, rng.uniform(0.0, 60.0, 3), LABELS,
             )  # fmt: skip
             signal = gaussian_filter(signal, scan.blur_pixels, mode="nearest") * shading
