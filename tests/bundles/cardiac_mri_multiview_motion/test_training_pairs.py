@@ -65,6 +65,16 @@ def test_contrast_changes_alike_at_both_frames_and_missing_views_stay_missing():
     assert torch.allclose(same["image"], sample["image"])
 
 
+def test_flicker_scales_each_frame_by_its_own_factor_within_its_limit():
+    image = torch.full((2, 16, 16, 8), 0.5)
+    flickers = RandCineIntensityd(("image",), gamma=1.0, scale=0.0, offset=0.0, flicker=0.08, noise=0.0)
+    changed = flickers.set_random_state(3)({"image": image})["image"] / image
+    first, second = (frame.flatten() for frame in changed)
+    assert torch.equal(first, first[:1].expand_as(first))
+    assert torch.equal(second, second[:1].expand_as(second))
+    assert 0.92 <= float(changed.min()) < float(changed.max()) <= 1.08
+
+
 def test_same_seed_gives_the_same_pair():
     first, second = (pair(seed=4)(TrainingTensorsd()(exam())) for _ in range(2))
     assert torch.equal(first["image"], second["image"])
