@@ -1,0 +1,1 @@
+"""Motion-compensated reconstruction of undersampled cardiac cine MRI."""

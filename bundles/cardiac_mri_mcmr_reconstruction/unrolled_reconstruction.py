@@ -1,0 +1,123 @@
+"""The unrolled scheme: motion from the present images, images solved with that motion, and so on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
+from clinbundles.mcmr.conjugate_gradient import ConvergenceReport
+from clinbundles.mcmr.initial_image import sense, view_shared
+from clinbundles.mcmr.motion_compensated_solve import SolveSettings, distance_weights, solve_motion_compensated
+
+from clinbundles.mcmr.flow_composition import pair_flows
+
+MotionNet = Callable[[torch.Tensor], torch.Tensor]
+"""(1, T, X, Y) magnitudes in [0, 1] to (1, 2 T, X, Y) pixels, template -> frame."""
+
+
+@dataclass(frozen=True)
+class UnrolledSettings:
+    """How a cine is reconstructed.
+
+    Attributes:
+        outer_iterations: K, how often motion and images take turns.
+        init: "view_shared" (neighbouring frames without motion) or "sense" (each frame alone), the first images.
+        init_sigma: frames; weight of neighbours for "view_shared".
+        weight_sigma: frames; weight exp(-d^2 / (2 sigma^2)) of the data of a frame at distance d.
+        neighbours: data of so many frames on each side count.
+        regularisation: weight of staying near the images of the iteration before.
+        cyclic: the last frame is next to the first.
+        solve: of the conjugate gradients.
+    """
+
+    outer_iterations: int = 3
+    init: str = "view_shared"
+    init_sigma: float = 1.5
+    weight_sigma: float = 3.0
+    neighbours: int = 4
+    regularisation: float = 0.03
+    cyclic: bool = True
+    solve: SolveSettings = field(default_factory=SolveSettings)
+
+    def __post_init__(self) -> None:
+        if self.init not in ("view_shared", "sense"):
+            raise ValueError(f"init is {self.init!r}: expected 'view_shared' or 'sense'")
+        if self.outer_iterations < 0 or self.neighbours < 1 or self.regularisation < 0:
+            raise ValueError(
+                f"outer_iterations={self.outer_iterations}, neighbours={self.neighbours}, regularisation="
+                f"{self.regularisation}: expected 0 or more, 1 or more and 0 or more"
+            )
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """Images after one outer iteration, and the motion that they were solved with.
+
+    Attributes:
+        images: complex (T, X, Y).
+        template_flow: (T, 2, X, Y) pixels, template -> frame; None for the first images.
+        report: of the solve.
+    """
+
+    images: torch.Tensor
+    template_flow: torch.Tensor | None
+    report: ConvergenceReport
+
+
+def reconstruct(
+    encoding: CoilFourierEncoding, adjoint_images: torch.Tensor, motion: MotionNet, settings: UnrolledSettings
+) -> list[Iterate]:
+    """Images of a cine, the first ones and those after every outer iteration (Pan et al., MICCAI 2022).
+
+    Args:
+        encoding: sensitivity maps and mask of the case.
+        adjoint_images: A^H y (T, X, Y).
+        motion: the network.
+        settings: of the reconstruction.
+    """
+    iterates = [first_images(encoding, adjoint_images, settings)]
+    frames = len(adjoint_images)
+    weights = frame_weights(frames, settings.weight_sigma, settings).to(adjoint_images.device)
+    for _ in range(settings.outer_iterations):
+        images = iterates[-1].images
+        template_flow = motion(motion_input(images)[None])[0].unflatten(0, (frames, 2))
+        flow = pair_flows(template_flow, weights)
+        solved, report = solve_motion_compensated(
+            encoding,
+            adjoint_images,
+            flow,
+            weights,
+            prior=images,
+            regularisation=settings.regularisation,
+            start=images,
+            settings=settings.solve,
+        )
+        iterates.append(Iterate(solved, template_flow, report))
+    return iterates
+
+
+def first_images(encoding: CoilFourierEncoding, adjoint_images: torch.Tensor, settings: UnrolledSettings) -> Iterate:
+    """Images without motion."""
+    if settings.init == "sense":
+        images, report = sense(encoding, adjoint_images)
+    else:
+        images, report = view_shared(
+            encoding, adjoint_images, frame_weights(len(adjoint_images), settings.init_sigma, settings)
+        )
+    return Iterate(images, None, report)
+
+
+def frame_weights(frames: int, sigma: float, settings: UnrolledSettings) -> torch.Tensor:
+    """(T, S) weights of the data of frame s for the image of frame t."""
+    return distance_weights(
+        frames, sigma, cyclic=settings.cyclic, neighbours=min(settings.neighbours, (frames - 1) // 2)
+    )
+
+
+def motion_input(images: torch.Tensor) -> torch.Tensor:
+    """What the motion network sees: magnitudes (T, X, Y) of the whole cine in [0, 1], the brightest 0.5 % cut off."""
+    magnitude = images.abs()
+    top = torch.quantile(magnitude.detach().flatten()[:: max(1, magnitude.numel() // 500_000)], 0.995)
+    return (magnitude / top.clamp(min=torch.finfo(top.dtype).tiny)).clamp(max=1.0)
