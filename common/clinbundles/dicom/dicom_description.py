@@ -11,7 +11,7 @@ from typing import Any
 from clinbundles.data.strict_yaml import read_yaml
 
 LONGEST_LABEL = 64  # characters that DICOM allows (LO)
-STUDIES = ("series", "exam")
+STUDIES = ("series", "exam", "raw")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class DicomDescription:
         series: rules of :func:`clinbundles.dicom.select_series`, {} takes every series.
         segments: foreground labels by number, {} if the bundle gives no label map.
         algorithm_name, algorithm_family: of :class:`Algorithm`, None without segments.
-        study: what one study of the bundle is: "series", or "exam" for all series of an examination that fit.
+        study: what one study of the bundle is: "series"; "exam" for all series of an examination that fit; "raw" for
+            raw data of a scanner, such as k-space, which are no DICOM images.
     """
 
     series: dict[str, str] = field(default_factory=dict)

@@ -118,6 +118,25 @@ class HostedBundle:
         return self.dicom.study == "exam"
 
     @property
+    def takes_raw_data(self) -> bool:
+        """Whether it takes raw data of a scanner (``study: raw``), which hosts of images do not have."""
+        return self.dicom.study == "raw"
+
+    def refuse_raw_data(self, host: str) -> None:
+        """Stop a host that has images alone before a bundle that takes raw data.
+
+        Args:
+            host: its name, and what it hands over, such as "MONAI Deploy hands over DICOM images".
+
+        Raises:
+            BundleError: the bundle takes raw data; says where it can be used.
+        """
+        if self.takes_raw_data:
+            raise BundleError(
+                f"{self.name} takes raw data of a scanner, and {host}: use its command line, python -m monai.bundle run"
+            )
+
+    @property
     def weights(self) -> Path:
         """The shipped weights."""
         return self.root / "models" / "model.pt"

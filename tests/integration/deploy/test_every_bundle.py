@@ -42,6 +42,8 @@ class Done:
 
 @pytest.fixture(scope="session")
 def done(hosted: HostedBundle, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    if hosted.takes_raw_data:
+        pytest.skip("does not apply: the bundle takes raw data, no DICOM images")
     folder = tmp_path_factory.mktemp(hosted.name)
     source, settings = image_for(hosted, folder)
     series = folder / "DICOM"

@@ -181,6 +181,11 @@ def test_a_full_disk_leaves_nothing_of_an_exam(app: App, toy_bundle: Callable[[s
     refused(run, "File too large")
 
 
+def test_a_bundle_for_raw_data_is_refused_with_where_to_use_it(app: App, toy: Path, study: Path) -> None:
+    (toy / "configs" / "dicom.yaml").write_text("study: raw\n")
+    refused(app(toy, study), "takes raw data of a scanner", "use its command line, python -m monai.bundle run")
+
+
 @pytest.mark.host("MONAI Deploy", "refuses an unknown bundle and broken weights")
 def test_an_unknown_bundle_is_refused_with_those_there_are(app: App, series: Path) -> None:
     refused(app("retinal_octa_vessel_segmentatoin", series), f"Did you mean {OCTA}?")

@@ -79,6 +79,17 @@ def test_a_bundle_for_exams_is_refused_with_where_to_use_it(started: list, toy_b
     assert started == []
 
 
+def test_a_bundle_for_raw_data_is_refused_with_where_to_use_it(started: list, toy_bundle, tmp_path: Path):
+    root = toy_bundle("toy_volume_labels")
+    (root / "configs" / "dicom.yaml").write_text("study: raw\n")
+    real = [name for name in BUNDLES if HostedBundle(ROOT / "bundles" / name).takes_raw_data]
+    for bundle in [str(root), *real]:
+        said = refusal([bundle, "--studies", str(tmp_path)])
+        assert "takes raw data of a scanner" in said
+        assert "viewers of MONAI Label show images: use its command line, python -m monai.bundle run" in said
+    assert started == []
+
+
 def test_a_word_that_is_no_setting_is_refused(started: list, toy: str, tmp_path: Path):
     assert "'--fov_mm' is not understood" in refusal([toy, "--studies", str(tmp_path), "--fov_mm"])
 

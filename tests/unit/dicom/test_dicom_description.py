@@ -35,7 +35,7 @@ def test_a_description_is_read_in_order_of_labels(tmp_path):
     ("old", "new", "message"),
     [
         ("series:", "serie:", "dicom.yaml: expected study, series, segments, algorithm; found serie"),
-        ("series:", "study: patient\nseries:", "study is 'patient', expected series or exam"),
+        ("series:", "study: patient\nseries:", "study is 'patient', expected series or exam or raw"),
         ('"20982000"', "20982000", r'segment 2, type: expected \[scheme, "code", meaning\], all texts'),
         ("label: wall, ", "", "segment 2: label is missing"),
         ("label: wall", f"label: {'w' * 65}", "at most 64 characters"),

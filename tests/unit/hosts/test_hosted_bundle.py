@@ -45,6 +45,18 @@ def test_unknown_setting_is_refused_with_the_one_that_was_meant(tmp_path):
         bundle.predictor(fov_m=3)
 
 
+def test_bundle_for_raw_data_is_kept_from_hosts_of_images(tmp_path):
+    bundle = HostedBundle(make_toy_bundle("toy_volume_labels", tmp_path))
+    bundle.refuse_raw_data("MONAI Deploy hands over DICOM images")
+    (bundle.root / "configs" / "dicom.yaml").write_text("study: raw\n")
+    raw = HostedBundle(bundle.root)
+    assert (raw.takes_raw_data, raw.takes_exam) == (True, False)
+    with pytest.raises(
+        BundleError, match=r"raw data of a scanner, and MONAI Deploy hands over DICOM images: use its command line"
+    ):
+        raw.refuse_raw_data("MONAI Deploy hands over DICOM images")
+
+
 class _Attack:
     def __init__(self, mark: Path) -> None:
         self.mark = mark

@@ -51,6 +51,7 @@ def run_study(
         OSError: a file that cannot be read or written.
     """
     hosted = find_bundle(bundle)
+    hosted.refuse_raw_data("MONAI Deploy hands over DICOM images")
     if probability and hosted.takes_exam:
         raise BundleError(f"bundle {hosted.name} takes an exam and writes its own files: leave out --probability")
     _check_folders(source, target)

@@ -31,6 +31,7 @@ def main(words: list[str] | None = None) -> None:
         if len(set(names)) < len(names):
             raise BundleError(f"each bundle is served once, found {', '.join(names)}")
         for bundle in bundles:
+            bundle.refuse_raw_data("viewers of MONAI Label show images")
             if bundle.takes_exam:
                 raise BundleError(
                     f"{bundle.name} takes all images of an examination at once, and viewers of MONAI Label show one: "
