@@ -91,7 +91,7 @@ def draw_cine(
     for k in range(size[2]):
         plane = to_heart.copy()
         plane[:3, 3] += heart.rotation.T @ view.shifts[k]
-        static = _static_tissue(
+        static = chest_tissue(
             heart.anatomy, heart.motion, heart.surroundings, heart.anatomy.length, heart.rotation, middle, plane, k,
             offsets, size[0], size[1],
         )  # fmt: skip
@@ -124,7 +124,15 @@ def _coil_shading(
 
 
 @njit(cache=True)
-def _static_tissue(shape, motion, around, length, rotation, middle, plane, k, offsets, rows, columns):  # type: ignore[no-untyped-def]
+def chest_tissue(shape, motion, around, length, rotation, middle, plane, k, offsets, rows, columns):  # type: ignore[no-untyped-def]
+    """Tissue (rows, columns, len(offsets)) of the chest at the samples of a slice's voxels, the heart left out.
+
+    Args:
+        plane: (4, 4) from voxel indices to the heart's axes at end-diastole.
+        middle: (3,) middle of the long axis, from which the chest's positions count.
+        k: slice.
+        offsets: (S, 3) of the samples in voxels.
+    """
     out = np.empty((rows, columns, len(offsets)), np.uint8)
     for i in range(rows):
         for j in range(columns):
@@ -175,9 +183,9 @@ def _draw_frame(  # type: ignore[no-untyped-def]
                     tissue = heart_tissue(shape, interior, knots, squared, angle, height, shrink)
                     if tissue == 2 or tissue == 4 or tissue == 5 or tissue == 8:
                         radius = math.sqrt(squared)
-                        grain = muscle_texture * _texture_at(texture, radius * cosine, radius * sine, height)
+                        grain = muscle_texture * texture_at(texture, radius * cosine, radius * sine, height)
                     elif tissue == 1 or tissue == 3 or tissue == 9 or tissue == 16:
-                        grain = flow * _texture_at(
+                        grain = flow * texture_at(
                             texture, 0.4 * x + eddies[0], 0.4 * y + eddies[1], 0.4 * z + eddies[2]
                         )
                 if tissue == 0:
@@ -187,7 +195,7 @@ def _draw_frame(  # type: ignore[no-untyped-def]
                         x = still[0, 0] * u + still[0, 1] * v + still[0, 2] * w + still[0, 3]
                         y = still[1, 0] * u + still[1, 1] * v + still[1, 2] * w + still[1, 3]
                         z = still[2, 0] * u + still[2, 1] * v + still[2, 2] * w + still[2, 3]
-                        grain = _texture_at(texture, 0.8 * x, 0.8 * y, 0.8 * z)
+                        grain = texture_at(texture, 0.8 * x, 0.8 * y, 0.8 * z)
                         if tissue == 11:
                             grain = 4.0 * max(grain - 1.6, 0.0)
                         else:
@@ -207,8 +215,8 @@ def _draw_frame(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _texture_at(texture, x, y, z):  # type: ignore[no-untyped-def]
-    """Trilinear, periodic."""
+def texture_at(texture, x, y, z):  # type: ignore[no-untyped-def]
+    """Texture at a point, mm: trilinear, periodic."""
     size = texture.shape[0]
     x, y, z = x / _TEXTURE_STEP_MM, y / _TEXTURE_STEP_MM, z / _TEXTURE_STEP_MM
     i, j, k = math.floor(x), math.floor(y), math.floor(z)

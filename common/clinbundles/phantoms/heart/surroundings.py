@@ -34,17 +34,22 @@ class Surroundings(NamedTuple):
 
 
 @njit(cache=True)
-def surrounding_tissue(around, right, anterior, superior, in_recess, angle):  # type: ignore[no-untyped-def]
-    """Tissue (int) of the chest at a point in patient axes; `in_recess`: within the sac of end-diastole."""
+def depth_below_skin(around, right, anterior):  # type: ignore[no-untyped-def]
+    """Depth below the skin, mm, negative outside; to first order: exact enough for layers thin against the chest."""
     x = (right - around.midline) / around.chest_half_width
     y = (anterior - around.chest_middle) / around.chest_half_depth
     radius = math.sqrt(x * x + y * y)
-    # Depth below the skin, to first order: exact enough for layers that are thin against the chest.
-    depth = (
+    return (
         (1.0 - radius)
         * radius
         / math.sqrt((x / around.chest_half_width) ** 2 + (y / around.chest_half_depth) ** 2 + 1e-12)
     )
+
+
+@njit(cache=True)
+def surrounding_tissue(around, right, anterior, superior, in_recess, angle):  # type: ignore[no-untyped-def]
+    """Tissue (int) of the chest at a point in patient axes; `in_recess`: within the sac of end-diastole."""
+    depth = depth_below_skin(around, right, anterior)
     if depth < 0.0:
         return 17
     if depth < around.fat:
