@@ -3,8 +3,10 @@
 Images are (T, X, Y), complex or magnitudes; a region is (x0, y0, x1, y1), end excluded. PSNR, SSIM, HFEN and the
 profile look at magnitudes, NRMSE at complex values. All are of the whole cine, inside the region if one is given.
 
-Scale: no metric rescales by itself. ``reconstruction_scores`` multiplies the images by one complex least-squares
-scalar per cine and region, ``least_squares_scalar``, before all of them, for every method alike.
+Scale: no metric rescales by itself. ``reconstruction_scores`` does so for every method alike, by one least-squares
+scalar per cine and region: a real one that fits the magnitudes, and for NRMSE a complex one. Maps from data leave a
+smooth phase open, which no scalar takes away: NRMSE compares methods fairly only if reference and images were combined
+with the same maps.
 """
 
 from __future__ import annotations
@@ -63,11 +65,15 @@ def _pair(
     return images.to(torch.complex128), reference.to(torch.complex128)
 
 
-def least_squares_scalar(images: torch.Tensor, reference: torch.Tensor, region: Region | None = None) -> complex:
-    """The scalar a that makes ||a images - reference|| least over the whole cine: <images, reference> / ||images||^2.
+def magnitude_scale(images: torch.Tensor, reference: torch.Tensor, region: Region | None = None) -> float:
+    """The scalar a >= 0 that makes || a |images| - |reference| || least over the whole cine; 1 for zero images."""
+    ours, theirs = _pair(images, reference, region)
+    energy = float(ours.square().sum())
+    return float((ours * theirs).sum()) / energy if energy > 0 else 1.0
 
-    Zero images have the scalar 1.
-    """
+
+def complex_scale(images: torch.Tensor, reference: torch.Tensor, region: Region | None = None) -> complex:
+    """The scalar a that makes ||a images - reference|| least over the whole cine; 1 for zero images."""
     ours, theirs = _pair(images, reference, region, magnitude=False)
     energy = float(ours.abs().square().sum())
     return complex((ours.conj() * theirs).sum()) / energy if energy > 0 else 1.0 + 0j
@@ -168,17 +174,16 @@ def reconstruction_scores(
         reference: (T, X, Y).
         region: of the heart, (x0, y0, x1, y1), end excluded.
         line: of the x-t profile; the region's middle line if None.
-        rescale: multiply the images by the one complex scalar that fits the reference best in the region.
+        rescale: first multiply the images by the one scalar that fits the reference best in the region.
     """
-    if rescale:
-        scale = least_squares_scalar(images, reference, region)
-        images = images * (scale if images.is_complex() or reference.is_complex() else scale.real)
+    scaled = images * magnitude_scale(images, reference, region) if rescale else images
+    turned = images * complex_scale(images, reference, region) if rescale else images
     return {
-        "psnr": psnr(images, reference, region),
-        "ssim": ssim(images, reference, region),
-        "hfen": hfen(images, reference, region),
-        "nrmse": nrmse(images, reference, region),
-        "xt_nrmse": xt_profile_nrmse(images, reference, line or middle_line(images.shape, region)),
+        "psnr": psnr(scaled, reference, region),
+        "ssim": ssim(scaled, reference, region),
+        "hfen": hfen(scaled, reference, region),
+        "nrmse": nrmse(turned, reference, region),
+        "xt_nrmse": xt_profile_nrmse(scaled, reference, line or middle_line(images.shape, region)),
     }
 
 
