@@ -62,12 +62,24 @@ def read_cfl(path: str | os.PathLike[str], case: str = "") -> Array:
         FileNotFoundError: one of the two is missing.
         KspaceError: dimensions that cannot be read or that do not fit the size of the data.
     """
-    stem = Path(path)
-    stem = stem.with_suffix("") if stem.suffix in (".cfl", ".hdr") else stem
-    header, data = Path(f"{stem}.hdr"), Path(f"{stem}.cfl")
-    for file in (header, data):
-        if not file.is_file():
-            raise FileNotFoundError(f"case '{case}': {file.name} does not exist: BART needs both .hdr and .cfl")
+    header, data = _pair(path, case)
+    shape = read_shape(path, case)
+    expected, found = 8 * int(np.prod(shape, dtype=np.int64)), data.stat().st_size
+    if expected != found:
+        raise KspaceError(
+            f"case '{case}': {data.name} has {found} bytes, but the dimensions {shape} of {header.name} need "
+            f"{expected}: the files do not belong together, or the copy broke off"
+        )
+    return np.fromfile(data, dtype="<c8").reshape(shape, order="F")
+
+
+def read_shape(path: str | os.PathLike[str], case: str = "") -> list[int]:
+    """The dimensions that NAME.hdr states.
+
+    Raises:
+        FileNotFoundError, KspaceError: as :func:`read_cfl`.
+    """
+    header, _ = _pair(path, case)
     lines = [line for line in header.read_text(errors="replace").splitlines() if line.strip()]
     try:
         at = next(number for number, line in enumerate(lines) if line.strip() == "# Dimensions")
@@ -78,13 +90,17 @@ def read_cfl(path: str | os.PathLike[str], case: str = "") -> Array:
         raise KspaceError(
             f"case '{case}': {header.name} has no line '# Dimensions' followed by numbers: it is no header of BART"
         ) from None
-    expected, found = 8 * int(np.prod(shape, dtype=np.int64)), data.stat().st_size
-    if expected != found:
-        raise KspaceError(
-            f"case '{case}': {data.name} has {found} bytes, but the dimensions {shape} of {header.name} need "
-            f"{expected}: the files do not belong together, or the copy broke off"
-        )
-    return np.fromfile(data, dtype="<c8").reshape(shape, order="F")
+    return shape
+
+
+def _pair(path: str | os.PathLike[str], case: str) -> tuple[Path, Path]:
+    stem = Path(path)
+    stem = stem.with_suffix("") if stem.suffix in (".cfl", ".hdr") else stem
+    header, data = Path(f"{stem}.hdr"), Path(f"{stem}.cfl")
+    for file in (header, data):
+        if not file.is_file():
+            raise FileNotFoundError(f"case '{case}': {file.name} does not exist: BART needs both .hdr and .cfl")
+    return header, data
 
 
 def write_cfl(path: str | os.PathLike[str], array: Array) -> Path:

@@ -25,7 +25,7 @@ _BEGINNINGS = {
     "reference": ("reference", "img", "image"),
     "noise": ("noise",),
 }
-_MATLAB_AXES = {5: "XYNZT", 4: "XYNZ"}  # MATLAB drops a last axis of length 1
+MATLAB_AXES = {5: "XYNZT", 4: "XYNZ"}  # MATLAB drops a last axis of length 1
 _COMPANION_AXES = {
     "mask": {2: "XY", 3: "XYT"},
     "sensitivity_maps": {3: "XYN", 4: "XYNZ"},
@@ -135,7 +135,7 @@ def joined_complex(array: Array) -> Array:
 
 
 def _kspace(array: Array, case: str, choice: KspaceChoice) -> Array:
-    axes = choice.axes or _MATLAB_AXES.get(array.ndim)
+    axes = choice.axes or MATLAB_AXES.get(array.ndim)
     if axes is None:
         raise KspaceError(
             f"case '{case}': kspace has {array.ndim} axes {array.shape} in MATLAB's order, expected 5 (kx, ky, coil, "

@@ -70,7 +70,8 @@ class KspaceChoice:
     Attributes:
         axes: letters of the array's axes (see :mod:`clinbundles.kspace.axis_order`), for files that do not say them.
         slice: number of the slice, from 0.
-        set: number of the set (ISMRMRD), from 0.
+        set: counter of the set (ISMRMRD).
+        repetition: counter of the repetition (ISMRMRD), where a cine was acquired several times.
         variable: name of the array in a MAT file.
         whiten: whether noise scans decorrelate the coils.
         crop_oversampling: whether readout oversampling is removed.
@@ -80,6 +81,7 @@ class KspaceChoice:
     axes: str | None = None
     slice: int | None = None
     set: int | None = None
+    repetition: int | None = None
     variable: str | None = None
     whiten: bool = True
     crop_oversampling: bool = True

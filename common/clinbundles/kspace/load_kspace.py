@@ -33,7 +33,7 @@ READERS: dict[str, Callable[[Path, str, KspaceChoice], KspaceCase]] = {
 }
 _DEFAULT_THICKNESS_MM = 8.0
 _OTHER_NAMES = {"sensitivity_maps": ("csm", "maps"), "roi": ("heart_bbox",)}
-_CHOICES = ("axes", "slice", "set", "variable")
+_CHOICES = ("axes", "slice", "set", "repetition", "variable")
 _ORDER = {"sensitivity_maps": "NXY", "reference": "TXY", "noise": "NS"}
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ class LoadKspaced(MapTransform):
     Also called: raw data import. Conventions: :mod:`clinbundles.kspace.kspace_case`. The case names a file, or a folder
     with ``kspace.npy``, under ``keys``. It may also have the paths ``mask``, ``sensitivity_maps``, ``reference`` (T, X,
     Y), ``noise`` (N, S) and ``truth`` (.npz), and the values ``spacing_mm``, ``frame_ms``, ``cyclic``, ``roi``,
-    ``affine``, ``thickness_mm``, ``noise_sd``, ``slice``, ``set``, ``axes`` and ``variable``; what the case says wins
-    over what the file says. Written to the sample:
+    ``affine``, ``thickness_mm``, ``noise_sd``, ``slice``, ``set``, ``repetition``, ``axes`` and ``variable``; what
+    the case says wins over what the file says. Written to the sample:
 
     - ``kspace`` complex64 (T, N, X, Y); ``mask`` float32 (T, Y), or (T, X, Y) where lines were sampled in part;
     - ``sensitivity_maps`` complex64 (N, X, Y), ``reference`` complex64 (T, X, Y): where they are given;
@@ -65,7 +65,7 @@ class LoadKspaced(MapTransform):
         reference: whether a given reference is read.
         truth: whether a simulator's truth is read.
         whiten: whether noise is used.
-        axes, slice, set, variable: as in the case, for all cases that do not say it themselves.
+        axes, slice, set, repetition, variable: as in the case, for all cases that do not say it themselves.
         spacing_mm: pixel size of cases and files that do not say it.
         crop_oversampling, pad_phase_encoding: see :class:`clinbundles.kspace.kspace_case.KspaceChoice`.
 
@@ -85,6 +85,7 @@ class LoadKspaced(MapTransform):
         axes: str | None = None,
         slice: int | None = None,
         set: int | None = None,
+        repetition: int | None = None,
         variable: str | None = None,
         spacing_mm: tuple[float, float] | None = None,
         crop_oversampling: bool = True,
@@ -97,7 +98,9 @@ class LoadKspaced(MapTransform):
         self.reference = reference
         self.truth = truth
         self.spacing_mm = spacing_mm
-        self.choice = KspaceChoice(axes, slice, set, variable, whiten, crop_oversampling, pad_phase_encoding)
+        self.choice = KspaceChoice(
+            axes, slice, set, repetition, variable, whiten, crop_oversampling, pad_phase_encoding
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Read the case into a copy of the sample; one that holds k-space already passes unchanged."""
@@ -184,7 +187,7 @@ class LoadKspaced(MapTransform):
         return sample
 
 
-def case_name(sample: Mapping[Hashable, Any], path: Path) -> str:
+def case_name(sample: Mapping[Any, Any], path: Path) -> str:
     """The name of a case: its ``case`` or ``study``, else the file's or the case folder's name."""
     for key in ("case", "study"):
         if sample.get(key):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from clinbundles.kspace.kspace_case import Array, KspaceError
+
+AnyArray = TypeVar("AnyArray", Array, torch.Tensor)
 
 
 def sampled_mask(kspace: Array) -> npt.NDArray[np.float32]:
@@ -25,7 +30,7 @@ def simplest_mask(mask: Array) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(sampled, dtype=np.float32)
 
 
-def over_readout(mask: Array) -> Array:
+def over_readout(mask: AnyArray) -> AnyArray:
     """A mask with a readout axis: (T, 1, Y) or (T, X, Y), to be multiplied with (T, X, Y)."""
     return mask[:, None, :] if mask.ndim == 2 else mask
 

@@ -40,8 +40,8 @@ def whitening_matrix(covariance: Tensor, bandwidth_ratio: float = 1.0) -> Tensor
 
     Args:
         covariance: (N, N) Hermitian and positive definite.
-        bandwidth_ratio: noise power of an image sample divided by that of a sample of the noise scan; dwell time of
-            the noise scan / dwell time of the imaging readout, times what the receiver's filter takes away.
+        bandwidth_ratio: noise power of a sample of the imaging readout / that of a sample of the noise scan: dwell time
+            of the noise scan / dwell time of the imaging readout / relative noise bandwidth of the receiver.
 
     Returns:
         complex128 (N, N), lower triangular.
