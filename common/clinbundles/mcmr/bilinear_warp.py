@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clinbundles.mcmr import bilinear_kernels
+from clinbundles.mcmr import bilinear_gather, bilinear_kernels
 
 
 def warp(images: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -152,10 +152,8 @@ def pull_pairs(
         arguments = (_channels(images), flows.numpy(), image_index, flow_index, _channels(values), rows_first)
         _in_threads(lambda begin, end: bilinear_kernels.pull(*arguments, begin, end), len(image_index))
         return
-    result = values.transpose(0, 1) if rows_first else values
-    for b, (image, flow) in enumerate(zip(image_index, flow_index, strict=True)):
-        places, shares, _ = _places(flows[flow])
-        result[b] = (images[image].reshape(-1)[places] * shares).sum(0)
+    by_pair = values.transpose(0, 1) if rows_first else values
+    bilinear_gather.pull(images, flows, image_index, flow_index, by_pair)
 
 
 def splat_pairs(
@@ -181,11 +179,8 @@ def splat_pairs(
         )
         _in_threads(lambda begin, end: bilinear_kernels.splat(*arguments, begin, end), len(image_index))
         return
-    result = values.transpose(0, 1) if rows_first else values
-    for b, (image, flow) in enumerate(zip(image_index, flow_index, strict=True)):
-        places, shares, _ = _places(flows[flow])
-        shared = _real(shares * (factors[b] * result[b]))
-        _real(images[image]).flatten(0, 1).index_add_(0, places.reshape(-1), shared.reshape(-1, shared.shape[-1]))
+    by_pair = values.transpose(0, 1) if rows_first else values
+    bilinear_gather.splat(images, flows, image_index, flow_index, factors, by_pair)
 
 
 def slope_pairs(
@@ -213,35 +208,8 @@ def slope_pairs(
         out = gradient.numpy()
         _in_threads(lambda begin, end: bilinear_kernels.slope(*arguments, out, begin, end), len(image_index))
         return
-    result = values.transpose(0, 1) if rows_first else values
-    for b, (image, flow) in enumerate(zip(image_index, flow_index, strict=True)):
-        places, _, slopes = _places(flows[flow])
-        corners = _real(images[image]).flatten(0, 1)[places]  # 4 X Y C
-        agreement = factors[b] * (corners * _real(result[b])).sum(-1)  # 4 X Y
-        gradient[flow] += (slopes * agreement).sum(1)
-
-
-def _places(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of a flow (2, X, Y): pixel numbers (4, X, Y), shares (4, X, Y) and their derivatives (2, 4, X, Y)."""
-    rows, columns = flow.shape[-2:]
-    u = torch.nan_to_num(flow[0] + torch.arange(rows, device=flow.device, dtype=flow.dtype)[:, None], nan=-2.0)
-    v = torch.nan_to_num(flow[1] + torch.arange(columns, device=flow.device, dtype=flow.dtype), nan=-2.0)
-    axes = []
-    for place, size in ((u.clamp(-2, rows), rows), (v.clamp(-2, columns), columns)):
-        low = place.floor()
-        fraction = place - low
-        index = torch.stack([low, low + 1]).long()
-        inside = ((index >= 0) & (index < size)).to(flow.dtype)
-        slope = inside * torch.tensor([-1.0, 1.0], device=flow.device, dtype=flow.dtype)[:, None, None]
-        axes.append((index.clamp(0, size - 1), inside * torch.stack([1 - fraction, fraction]), slope))
-    (i, by_row, row_slope), (j, by_column, column_slope) = axes
-
-    def product(of_rows: torch.Tensor, of_columns: torch.Tensor) -> torch.Tensor:
-        return (of_rows[:, None] * of_columns[None]).flatten(0, 1)
-
-    places = (i[:, None] * columns + j[None]).flatten(0, 1)
-    slopes = torch.stack([product(row_slope, by_column), product(by_row, column_slope)])
-    return places, product(by_row, by_column), slopes
+    by_pair = values.transpose(0, 1) if rows_first else values
+    bilinear_gather.slope(images, flows, image_index, flow_index, factors, by_pair, gradient)
 
 
 def _in_threads(work: Callable[[int, int], None], pairs: int) -> None:

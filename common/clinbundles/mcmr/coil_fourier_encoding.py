@@ -67,6 +67,8 @@ class CoilFourierEncoding:
     def normal(self, images: torch.Tensor, frame: int) -> torch.Tensor:
         """A_s^H A_s of K images (K, X, Y), all with the mask of one frame."""
         self._check_frames(images, "images", (images.shape[0], *self.plane))
+        if not 0 <= frame < self.frames:
+            raise ValueError(f"frame is {frame}: expected a number from 0 to {self.frames - 1}")
         return self.normal_rows(images.transpose(0, 1), frame).transpose(0, 1)
 
     def normal_rows(self, rows: torch.Tensor, frame: int) -> torch.Tensor:
