@@ -1,0 +1,1 @@
+"""What is said, drawn, measured and written of a reconstructed cine."""
