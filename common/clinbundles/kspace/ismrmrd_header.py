@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,9 @@ def read_header(xml: bytes, case: str) -> Encoding:
         KspaceError: no header, not Cartesian, 3D, or sizes that make no sense.
     """
     try:
-        header = ismrmrd.xsd.CreateFromDocument(xml)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote the header
+            header = ismrmrd.xsd.CreateFromDocument(xml)
         encoding = header.encoding[0]
         encoded, recon, limits = encoding.encodedSpace, encoding.reconSpace, encoding.encodingLimits
         matrix = (int(encoded.matrixSize.x), int(encoded.matrixSize.y))

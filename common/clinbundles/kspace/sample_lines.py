@@ -64,6 +64,7 @@ class SampleLinesd(Randomizable, Transform):
             wanted = (kept if kept.ndim == 2 else kept.amax(dim=1)).bool()
             _refuse_missing(wanted & ~lines, case, f"the pattern {self.mask_file.name} asks for")
         else:
+            _refuse_holes(full, lines, case)
             kept = self._drawn(lines, case)
         new = full * (kept if kept.ndim == 3 else kept[:, None, :]).to(full.device)
         if self.keep_full:
@@ -124,6 +125,17 @@ def _only_array(path: Path, case: str) -> Array:
         )
     array = np.squeeze(read_variable(path, masks[0], case))
     return np.moveaxis(array, -1, 0) if array.ndim == 3 else array  # (kx, ky, t) in MATLAB's order
+
+
+def _refuse_holes(full: Tensor, lines: Tensor, case: str) -> None:
+    """A readout may be shorter (asymmetric echo), but then in all lines."""
+    expected = full.amax(dim=(0, 2))[None, :, None] * lines[:, None, :]
+    holes = int((expected != full).sum())
+    if holes:
+        raise KspaceError(
+            f"case '{case}': mask lacks {holes} single samples within lines that were acquired, expected fully sampled "
+            "k-space"
+        )
 
 
 def _refuse_missing(missing: Tensor, case: str, why: str, first: int = 0) -> None:
