@@ -79,7 +79,8 @@ def reconstruct(
     """
     iterates = [first_images(encoding, adjoint_images, settings)]
     frames = len(adjoint_images)
-    weights = frame_weights(frames, settings.weight_sigma, settings).to(adjoint_images.device)
+    neighbours = min(settings.neighbours, (frames - 1) // 2)
+    weights = distance_weights(frames, settings.weight_sigma, settings.cyclic, neighbours).to(adjoint_images.device)
     for _ in range(settings.outer_iterations):
         images = iterates[-1].images
         template_flow = motion(motion_input(images)[None])[0].unflatten(0, (frames, 2))
@@ -104,16 +105,9 @@ def first_images(encoding: CoilFourierEncoding, adjoint_images: torch.Tensor, se
         images, report = sense(encoding, adjoint_images)
     else:
         images, report = view_shared(
-            encoding, adjoint_images, frame_weights(len(adjoint_images), settings.init_sigma, settings)
+            encoding, adjoint_images, settings.init_sigma, cyclic=settings.cyclic, settings=settings.solve
         )
     return Iterate(images, None, report)
-
-
-def frame_weights(frames: int, sigma: float, settings: UnrolledSettings) -> torch.Tensor:
-    """(T, S) weights of the data of frame s for the image of frame t."""
-    return distance_weights(
-        frames, sigma, cyclic=settings.cyclic, neighbours=min(settings.neighbours, (frames - 1) // 2)
-    )
 
 
 def motion_input(images: torch.Tensor) -> torch.Tensor:
