@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from clinbundles.mcmr.bilinear_warp import warp
-from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
 from torch import nn
 
 from cardiac_mri_mcmr_reconstruction.unrolled_reconstruction import Iterate
+from clinbundles.mcmr.bilinear_warp import warp
+from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
 
 MODES = ("photometric", "recon_driven", "kspace")
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+
 from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
 from clinbundles.mcmr.conjugate_gradient import ConvergenceReport
+from clinbundles.mcmr.flow_composition import pair_flows
 from clinbundles.mcmr.initial_image import sense, view_shared
 from clinbundles.mcmr.motion_compensated_solve import SolveSettings, distance_weights, solve_motion_compensated
-
-from clinbundles.mcmr.flow_composition import pair_flows
 
 MotionNet = Callable[[torch.Tensor], torch.Tensor]
 """(1, T, X, Y) magnitudes in [0, 1] to (1, 2 T, X, Y) pixels, template -> frame."""
