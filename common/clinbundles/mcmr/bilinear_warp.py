@@ -148,6 +148,7 @@ def pull_pairs(
         values: (B, X, Y), or (X, B, Y) if `rows_first`; contiguous; written.
         rows_first: the layout of `values`.
     """
+    _check_written(values)
     if values.device.type == "cpu":
         arguments = (_channels(images), flows.numpy(), image_index, flow_index, _channels(values), rows_first)
         _in_threads(lambda begin, end: bilinear_kernels.pull(*arguments, begin, end), len(image_index))
@@ -166,6 +167,7 @@ def splat_pairs(
     rows_first: bool = False,
 ) -> None:
     """Add factors[b] * U^T values[b] to images[image_index[b]]; no image may occur twice; else as `pull_pairs`."""
+    _check_written(images)
     factors = _ones(values, len(image_index)) if factors is None else factors
     if values.device.type == "cpu":
         arguments = (
@@ -242,6 +244,14 @@ def _indices(own: torch.Size, leading: torch.Size) -> np.ndarray:
 
 def _sum_to(values: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     return values.sum_to_size(shape)
+
+
+def _check_written(values: torch.Tensor) -> None:
+    if not values.is_contiguous() or values.is_conj():
+        raise ValueError(
+            f"the result is written into a tensor of shape {tuple(values.shape)} and strides {values.stride()}: "
+            "expected a contiguous one. Make it with .contiguous()"
+        )
 
 
 def _check(images: torch.Tensor, flow: torch.Tensor) -> None:

@@ -53,7 +53,7 @@ class MotionCompensatedNormal:
             adjoint_images: A^H y, complex (S, X, Y).
             prior: z, complex (T, X, Y).
         """
-        result = prior.detach() * self.regularisation
+        result = (prior.detach() * self.regularisation).contiguous()
         for source, targets in self._sources():
             rows = adjoint_images[source][:, None].expand(-1, len(targets), -1).contiguous()
             self.splat_into(result, source, targets, rows)

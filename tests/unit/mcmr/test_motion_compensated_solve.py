@@ -146,6 +146,17 @@ def test_a_strip_of_rows_is_solved_as_in_the_whole_if_nothing_moves_across_its_b
     assert torch.allclose(strip, whole[:, 2:6], atol=1e-10)
 
 
+def test_strides_of_the_input_do_not_matter():
+    encoding, flow = line_encoding(), random_flow(T, T, rows=X, columns=Y)
+    a, prior = complex_normal(T, X, Y), complex_normal(T, X, Y, seed=4)
+    expected, _ = solve_motion_compensated(encoding, a, flow, positive_weights(), prior, 0.1, start=prior)
+    turned = [values.transpose(-1, -2).contiguous().transpose(-1, -2) for values in (a, flow, prior)]
+    solution, _ = solve_motion_compensated(
+        encoding, turned[0], turned[1], positive_weights(), turned[2], 0.1, start=turned[2]
+    )
+    assert torch.allclose(solution, expected, rtol=1e-12)
+
+
 def test_distance_weights_are_gaussian_cyclic_and_zero_beyond_the_neighbours():
     weights = distance_weights(7, 3.0)
     assert weights.dtype == torch.float32
