@@ -7,7 +7,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.transforms import MapTransform
 
 from cardiac_mri_mcmr_reconstruction.results.grey_window import heart_region
 from cardiac_mri_mcmr_reconstruction.results.plausibility import RECONSTRUCTION, VIEW_SHARING
@@ -126,28 +125,3 @@ def measure_sample(sample: Mapping[Hashable, Any], key: str = "pred", init: str 
         flow_to_ed=known.get("flow_to_ed"),
         myocardium=known.get("myocardium"),
     )
-
-
-class MeasureReconstructiond(MapTransform):
-    """Score a case; every score becomes a tensor (1,) under its name, NaN where nothing is known.
-
-    Args:
-        keys: the iterates.
-        select_by: the score that also stands under ``score``, for choosing the best epoch.
-        init: what the first iterate is, as in the settings of the reconstruction.
-    """
-
-    def __init__(self, keys: str = "pred", select_by: str = "roi_psnr", init: str = "view_shared") -> None:
-        super().__init__(keys)
-        if select_by not in SCORES:
-            raise ValueError(f"select_by is '{select_by}', expected one of {', '.join(SCORES)}")
-        self.select_by = select_by
-        self.init = init
-
-    @torch.no_grad()
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add the scores to the sample."""
-        sample = dict(data)
-        scores = measure_sample(sample, str(self.keys[0]), self.init)
-        scores["score"] = scores[self.select_by]
-        return sample | {name: torch.tensor([value]) for name, value in scores.items()}

@@ -28,7 +28,8 @@ from clinbundles.kspace.save_cine import SaveCined, write_nifti_cine
 from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
 
 BUNDLE = "cardiac_mri_mcmr_reconstruction"
-NOTICE = "Research use only: the motion network was trained on simulated data."
+NOTICE = "Research use only."
+NOTICE_OF_WEIGHTS = "Research use only: the motion network was trained on simulated data."
 OURS = "motion-compensated"
 
 
@@ -54,7 +55,7 @@ class SaveImageReconstructiond(SaveImaged):
         dicom: whether to write DICOM.
         source_header: a DICOM file of the same examination, see ``SaveCined``.
         version: of the bundle.
-        weights_file: of the network, for its hash in the report.
+        weights_file: of the network, for its hash in the report; None: the motion needed no weights.
 
     Raises:
         KeyError: a case that was not judged.
@@ -79,8 +80,9 @@ class SaveImageReconstructiond(SaveImaged):
         self.figures, self.film = figures, film
         self.version = version
         self.weights_file = weights_file
+        self.notice = NOTICE if weights_file is None else NOTICE_OF_WEIGHTS
         self.save_cine = SaveCined(
-            output_dir, RECONSTRUCTION, bundle=BUNDLE, version=version, notice=NOTICE, dicom=dicom,
+            output_dir, RECONSTRUCTION, bundle=BUNDLE, version=version, notice=self.notice, dicom=dicom,
             source_header=source_header,
         )  # fmt: skip
 
@@ -108,7 +110,7 @@ class SaveImageReconstructiond(SaveImaged):
         files["report"] = report_file
         report = {
             "case": study,
-            "notice": NOTICE,
+            "notice": self.notice,
             "method": "view sharing" if judged["fallback"] else OURS,
             "plausibility": judged,
             "scores": scores,
