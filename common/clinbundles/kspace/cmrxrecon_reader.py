@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from clinbundles.kspace.axis_order import arrange_axes
+from clinbundles.kspace.axis_order import arrange_axes, slice_number
 from clinbundles.kspace.kspace_case import Array, KspaceCase, KspaceChoice, KspaceError
 from clinbundles.kspace.sampled_lines import over_readout
 
@@ -42,7 +42,7 @@ def read_cmrxrecon(path: Path, case: str, choice: KspaceChoice) -> KspaceCase:
     """
     names = list_variables(path, case)
     name = choice.variable or _variable(names, _KSPACE, case, "kspace")
-    kspace = _kspace(read_variable(path, name, case), case, choice)
+    kspace = _kspace(path, name, case, choice)
     masks = [other for other in names if other.lower().startswith("mask")]
     if not masks:
         return KspaceCase(kspace)
@@ -96,16 +96,28 @@ def list_variables(path: Path, case: str) -> list[str]:
 
 
 def variable_shape(path: Path, case: str, variable: str | None = None) -> tuple[int, ...]:
-    """Shape of the k-space in MATLAB's order, without reading it."""
-    name = variable or _variable(list_variables(path, case), _KSPACE, case, "kspace")
+    """Shape of the k-space in MATLAB's order, without reading it.
+
+    Raises:
+        KspaceError: no such variable.
+    """
+    names = list_variables(path, case)
+    name = variable or _variable(names, _KSPACE, case, "kspace")
+    if name not in names:
+        raise KspaceError(f"case '{case}': the file has no variable {name!r}; it has {', '.join(names) or 'none'}")
     if h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
             return tuple(reversed(file[name].shape))
     return next(tuple(shape) for other, shape, _ in scipy.io.whosmat(str(path)) if other == name)
 
 
-def read_variable(path: Path, name: str, case: str) -> Array:
+def read_variable(path: Path, name: str, case: str, taken: tuple[int, int] | None = None) -> Array:
     """An array in MATLAB's order of axes, complex where it was complex.
+
+    Args:
+        path, name: file and variable.
+        case: name of the case, for messages.
+        taken: an axis (in MATLAB's order) and the one index to read of it; the axis stays, with length 1.
 
     Raises:
         KspaceError: no such variable, or the file is damaged.
@@ -116,9 +128,14 @@ def read_variable(path: Path, name: str, case: str) -> Array:
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
-                return joined_complex(file[name][()]).T
+                data = file[name]
+                part: list[slice] = [slice(None)] * data.ndim
+                if taken is not None:
+                    part[data.ndim - 1 - taken[0]] = slice(taken[1], taken[1] + 1)
+                return joined_complex(data[tuple(part)]).T
         content: Mapping[str, Any] = scipy.io.loadmat(str(path), variable_names=[name])
-        return np.asarray(content[name])
+        array = np.asarray(content[name])
+        return array if taken is None else np.take(array, [taken[1]], axis=taken[0])
     except (OSError, ValueError, KeyError) as error:
         raise KspaceError(
             f"case '{case}': {name} cannot be read ({type(error).__name__}): the file is damaged"
@@ -134,14 +151,20 @@ def joined_complex(array: Array) -> Array:
     return joined
 
 
-def _kspace(array: Array, case: str, choice: KspaceChoice) -> Array:
-    axes = choice.axes or MATLAB_AXES.get(array.ndim)
+def _kspace(path: Path, name: str, case: str, choice: KspaceChoice) -> Array:
+    """(T, N, X, Y); of several slices only the chosen one is read."""
+    shape = variable_shape(path, case, name)
+    axes = choice.axes or MATLAB_AXES.get(len(shape))
     if axes is None:
         raise KspaceError(
-            f"case '{case}': kspace has {array.ndim} axes {array.shape} in MATLAB's order, expected 5 (kx, ky, coil, "
+            f"case '{case}': kspace has {len(shape)} axes {shape} in MATLAB's order, expected 5 (kx, ky, coil, "
             "slice, t): say the order of another array by axes, such as 'XYNT'"
         )
-    return arrange_axes(array, axes, "TNXY", case=case, field="kspace", chosen_slice=choice.slice)
+    taken = None
+    if "Z" in axes.upper() and len(axes) == len(shape):
+        at = axes.upper().index("Z")
+        taken = (at, slice_number(shape[at], choice.slice, case=case))
+    return arrange_axes(read_variable(path, name, case, taken), axes, "TNXY", case=case, field="kspace")
 
 
 def _companion(array: Array, field: str, wanted: str, case: str, choice: KspaceChoice) -> Array:

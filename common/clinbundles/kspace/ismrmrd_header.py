@@ -10,6 +10,9 @@ import ismrmrd.xsd
 
 from clinbundles.kspace.kspace_case import KspaceError
 
+_SHORTEST_FRAME_MS = 10.0  # a TR of bSSFP is about 3 ms
+_LONGEST_FRAME_MS = 300.0
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -22,6 +25,8 @@ class Encoding:
         centre_line: the counter kspace_encode_step_1 of the centre of k-space.
         noise_bandwidth: relative noise bandwidth of the receiver.
         tick_ms: length of a time stamp's unit; None where the vendor's is not known.
+        stated_frame_ms: TR of the header where it can only be the time of a frame, as scanners state it for cines.
+        pilot_tone: whether a pilot tone was on, which spoils the ends of the readouts.
     """
 
     matrix: tuple[int, int]
@@ -31,6 +36,8 @@ class Encoding:
     centre_line: int
     noise_bandwidth: float
     tick_ms: float | None
+    stated_frame_ms: float | None
+    pilot_tone: bool
 
     @property
     def readout_oversampling(self) -> float:
@@ -87,6 +94,8 @@ def read_header(xml: bytes, case: str) -> Encoding:
         _centre_line(limits, matrix[1]),
         _noise_bandwidth(header),
         _tick_ms(header),
+        _stated_frame_ms(header),
+        _pilot_tone(header),
     )
 
 
@@ -104,3 +113,15 @@ def _noise_bandwidth(header: Any) -> float:
 def _tick_ms(header: Any) -> float | None:
     vendor = str(getattr(header.acquisitionSystemInformation, "systemVendor", None) or "")
     return 2.5 if "siemens" in vendor.lower() else None
+
+
+def _stated_frame_ms(header: Any) -> float | None:
+    values = list(getattr(header.sequenceParameters, "TR", None) or [])
+    if len(values) == 1 and _SHORTEST_FRAME_MS <= float(values[0]) <= _LONGEST_FRAME_MS:
+        return float(values[0])
+    return None
+
+
+def _pilot_tone(header: Any) -> bool:
+    values = list(getattr(header.userParameters, "userParameterLong", None) or [])
+    return any(value.name == "PilotTone" and int(value.value) == 1 for value in values)

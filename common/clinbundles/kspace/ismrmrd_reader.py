@@ -27,6 +27,7 @@ _NO_IMAGE = (  # readouts that are no lines of the image
     ismrmrd.ACQ_IS_SURFACECOILCORRECTIONSCAN_DATA,
 )
 _ROWS_AT_ONCE = 512
+_SPOILT_BY_PILOT_TONE = [0, 1, 2, -1]  # samples that OCMR's own reader discards
 
 
 def read_ismrmrd(path: Path, case: str, choice: KspaceChoice) -> KspaceCase:
@@ -34,7 +35,8 @@ def read_ismrmrd(path: Path, case: str, choice: KspaceChoice) -> KspaceCase:
 
     Frames are the phases of the cardiac cycle (cyclic), or the repetitions where there is one phase. Noise scans become
     ``noise``, for whitening. A readout of which a part is missing (asymmetric echo) keeps its zeros; its mask is
-    (T, X, Y). Phase encoding is filled with zeros up to the pixel size of the reconstruction; its oversampling stays.
+    (T, X, Y). With a pilot tone the ends of the readouts are set to zero. Phase encoding is filled with zeros up to the
+    pixel size of the reconstruction; its oversampling stays.
 
     Raises:
         KspaceError: no ISMRMRD file, not Cartesian, several slices, sets, contrasts or repetitions of a cine and none
@@ -77,7 +79,7 @@ def read_ismrmrd(path: Path, case: str, choice: KspaceChoice) -> KspaceCase:
         mask=(counts > 0).astype(np.float32),
         spacing_mm=spacing,
         thickness_mm=encoding.fov_mm[2] or None,
-        frame_ms=_frame_ms(timing, numbers, len(frames), cyclic, encoding.tick_ms),
+        frame_ms=_frame_ms(timing, numbers, len(frames), cyclic, encoding.tick_ms) or encoding.stated_frame_ms,
         cyclic=cyclic,
         affine=_affine(timing[0], (kspace.shape[2], lines), spacing, encoding.fov_mm[2]),
         noise=noise,
@@ -165,6 +167,9 @@ def _fill(
         line = int(head["idx"]["kspace_encode_step_1"]) - encoding.centre_line + lines // 2
         pre, post = int(head["discard_pre"]), int(head["discard_post"])
         samples = samples[:, pre : samples.shape[1] - post]
+        if encoding.pilot_tone:
+            samples = samples.copy()
+            samples[:, _SPOILT_BY_PILOT_TONE] = 0
         centre = int(head["center_sample"]) - pre
         if _flagged(head["flags"], ismrmrd.ACQ_IS_REVERSE):
             samples, centre = samples[:, ::-1], samples.shape[1] - 1 - centre

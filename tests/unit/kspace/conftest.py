@@ -82,6 +82,7 @@ HEADER = """<?xml version="1.0"?>
   </kspace_encoding_step_1></encodingLimits>
   <trajectory>{trajectory}</trajectory>
  </encoding>
+ {end}
 </ismrmrdHeader>"""
 
 
@@ -105,6 +106,7 @@ class IsmrmrdFile:
             "last": LINES - 1,
             "centre": LINES // 2,
             "trajectory": "cartesian",
+            "end": "",
             **header,
         }
         self.acquisitions: list[ismrmrd.Acquisition] = []

@@ -195,6 +195,25 @@ def test_real_time_repetitions_are_not_cyclic(tmp_path, kspace):
     assert found["frame_ms"] == pytest.approx(50.0)
 
 
+def test_the_headers_tr_is_the_frame_time_where_it_can_be_nothing_else(tmp_path, kspace):
+    for tr, expected in ((36.5, 36.5), (3.2, np.nan)):
+        file = IsmrmrdFile(tmp_path / f"{tr}.h5", end=f"<sequenceParameters><TR>{tr}</TR></sequenceParameters>")
+        for frame in range(FRAMES):
+            for line in range(LINES):
+                file.add(kspace[frame, :, :, line].numpy(), line, phase=frame)
+        assert LoadKspaced()({"kspace": file.write()})["frame_ms"] == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_pilot_tone_at_the_ends_of_readouts_is_taken_out(tmp_path, kspace):
+    parameter = "<userParameterLong><name>PilotTone</name><value>1</value></userParameterLong>"
+    spoilt = kspace.clone()
+    spoilt[:, :, [0, 1, 2, -1]] += 100
+    path = fill(IsmrmrdFile(tmp_path / "a.h5", end=f"<userParameters>{parameter}</userParameters>"), spoilt).write()
+    found = LoadKspaced()({"kspace": path})
+    assert not found["kspace"][:, :, [0, 1, 2, -1]].any()
+    torch.testing.assert_close(found["kspace"][:, :, 3:-1], kspace[:, :, 3:-1], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     "header, message",
     [

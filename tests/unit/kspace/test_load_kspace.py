@@ -31,7 +31,7 @@ def test_a_case_folder_brings_maps_reference_mask_and_facts(tmp_path, kspace, ma
     assert (found["roi"], found["frame_ms"], found["noise_sd"]) == ((2, 3, 20, 18), 36.0, 0.1)
     assert found["spacing_mm"].tolist() == [2.25, 2.25]
     assert found["flow"].tolist() == [1, 1, 1]
-    np.testing.assert_allclose(found["affine"] @ np.array([READOUT // 2, LINES // 2, 0, 1.0]), [0, 0, 0, 1])
+    np.testing.assert_allclose(found["affine"].numpy() @ np.array([READOUT // 2, LINES // 2, 0, 1.0]), [0, 0, 0, 1])
 
 
 def test_reference_and_maps_can_be_left_out_or_be_missing(tmp_path, kspace, maps):
