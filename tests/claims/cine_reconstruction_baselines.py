@@ -56,7 +56,7 @@ BASELINES: dict[str, Baseline] = {
     "CG-SENSE": Baseline(cg_sense, {"regularisation": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1]}),
     "view sharing": Baseline(
         view_sharing,
-        {"sigma": [0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0], "regularisation": [1e-3, 3e-3, 1e-2, 3e-2, 0.1]},
+        {"sigma": [0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0], "regularisation": [1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3]},
     ),
     "temporal TV": Baseline(temporal_tv, {"weight": [1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]}),
     "L+S": Baseline(
