@@ -41,9 +41,9 @@ def preprocessing(
     """Preprocessing of a case: ``image``, its k-space (T, N, X, Y), ``mask``, ``sensitivity_maps`` and facts.
 
     Args:
-        acceleration: keep a share of the lines of a fully sampled case, drawn from its name; None: as acquired.
+        acceleration: keep a share of the lines of a fully sampled case, drawn from its name; None or 0: as acquired.
         mask_file: lines to keep instead of drawn ones.
-        coils: to compress to; None: all.
+        coils: to compress to; None or 0: all.
         maps: "given": those of the case, ESPIRiT where it has none; "espirit" or "time_average": always estimated.
         calibration_width: lines and readout samples of the centre that maps are estimated from.
         axes: letters of the axes of arrays that do not say it (``clinbundles.kspace.axis_order``).
@@ -62,11 +62,11 @@ def preprocessing(
             spacing_mm=None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[-1])),
         ),
     ]
-    if acceleration is not None or mask_file is not None:
+    if acceleration or mask_file is not None:
         steps.append(SampleLinesd(acceleration or 1.0, seed=seed, mask_file=mask_file, keep_full=True))
     steps += [
         CheckKspaced(calibration_width=calibration_width),
-        CompressCoilsd(coils),
+        CompressCoilsd(coils or None),
         EstimateSensitivityMapsd("espirit" if maps == GIVEN else maps, calibration_width=calibration_width),
         FullySampledReferenced(),
         KeepTensorsd(),
