@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
 from clinbundles.mcmr.conjugate_gradient import ConvergenceReport
 from clinbundles.mcmr.flow_composition import pair_flows
 from clinbundles.mcmr.initial_image import sense, view_shared
+from clinbundles.mcmr.motion_compensated_average import motion_compensated_average
 from clinbundles.mcmr.motion_compensated_solve import SolveSettings, distance_weights, solve_motion_compensated
 
 MotionNet = Callable[[torch.Tensor], torch.Tensor]
@@ -27,27 +29,31 @@ class UnrolledSettings:
         init_sigma: frames; weight of neighbours for "view_shared".
         weight_sigma: frames; weight exp(-d^2 / (2 sigma^2)) of the data of a frame at distance d.
         neighbours: data of so many frames on each side count.
-        regularisation: weight of staying near the images of the iteration before.
+        regularisation: weight of staying near the prior images.
+        prior_sigma: frames; the prior is the average of the images of the iteration before along the motion, with
+            weights of this width up to twice as far: noise falls, and what moves stays sharp. 0: those images.
         cyclic: the last frame is next to the first.
         solve: of the conjugate gradients.
     """
 
     outer_iterations: int = 3
     init: str = "view_shared"
-    init_sigma: float = 1.5
-    weight_sigma: float = 3.0
+    init_sigma: float = 2.0
+    weight_sigma: float = 2.5
     neighbours: int = 4
-    regularisation: float = 0.03
+    regularisation: float = 0.3
+    prior_sigma: float = 1.0
     cyclic: bool = True
     solve: SolveSettings = field(default_factory=SolveSettings)
 
     def __post_init__(self) -> None:
         if self.init not in ("view_shared", "sense"):
             raise ValueError(f"init is {self.init!r}: expected 'view_shared' or 'sense'")
-        if self.outer_iterations < 0 or self.neighbours < 1 or self.regularisation < 0:
+        if self.outer_iterations < 0 or self.neighbours < 1 or self.regularisation < 0 or self.prior_sigma < 0:
             raise ValueError(
                 f"outer_iterations={self.outer_iterations}, neighbours={self.neighbours}, regularisation="
-                f"{self.regularisation}: expected 0 or more, 1 or more and 0 or more"
+                f"{self.regularisation}, prior_sigma={self.prior_sigma}: expected 0 or more, 1 or more, 0 or more and "
+                "0 or more"
             )
 
 
@@ -79,24 +85,23 @@ def reconstruct(
     """
     iterates = [first_images(encoding, adjoint_images, settings)]
     frames = len(adjoint_images)
-    neighbours = min(settings.neighbours, (frames - 1) // 2)
-    weights = distance_weights(frames, settings.weight_sigma, settings.cyclic, neighbours).to(adjoint_images.device)
+    weights = _frame_weights(frames, settings.weight_sigma, settings.neighbours, settings).to(encoding.mask)
+    near = min(settings.neighbours, math.ceil(2 * settings.prior_sigma))
+    of_prior = _frame_weights(frames, settings.prior_sigma or 1.0, near, settings).to(encoding.mask)
     for _ in range(settings.outer_iterations):
         images = iterates[-1].images
         template_flow = motion(motion_input(images)[None])[0].unflatten(0, (frames, 2))
         flow = pair_flows(template_flow, weights)
+        prior = motion_compensated_average(images, flow, of_prior)
         solved, report = solve_motion_compensated(
-            encoding,
-            adjoint_images,
-            flow,
-            weights,
-            prior=images,
-            regularisation=settings.regularisation,
-            start=images,
-            settings=settings.solve,
+            encoding, adjoint_images, flow, weights, prior, settings.regularisation, prior, settings.solve
         )
         iterates.append(Iterate(solved, template_flow, report))
     return iterates
+
+
+def _frame_weights(frames: int, sigma: float, neighbours: int, settings: UnrolledSettings) -> torch.Tensor:
+    return distance_weights(frames, sigma, settings.cyclic, min(neighbours, (frames - 1) // 2))
 
 
 def first_images(encoding: CoilFourierEncoding, adjoint_images: torch.Tensor, settings: UnrolledSettings) -> Iterate:
