@@ -28,7 +28,7 @@ class _DataConsistency(torch.autograd.Function):
     def forward(
         ctx: Any, z: torch.Tensor, mu: torch.Tensor, right_side: torch.Tensor, normal: FramewiseNormal, iterations: int
     ) -> torch.Tensor:
-        weight = float(mu)
+        weight = float(mu.detach())
         ctx.solve = lambda b, start: conjugate_gradient(
             lambda x: normal(x) + weight * x, b, start, tolerance=1e-4, max_iterations=iterations
         )[0]
