@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clinbundles.phantoms.cine_kspace.carried_chest import CarriedChest
 from clinbundles.phantoms.cine_kspace.coil_array import CoilArray, draw_coils
-from clinbundles.phantoms.cine_kspace.fine_picture import Look, draw_look
+from clinbundles.phantoms.cine_kspace.look import Look, draw_look
 from clinbundles.phantoms.cine_kspace.slice_plan import SlicePlan, plan_slice
 from clinbundles.phantoms.heart.heart import Heart
+from clinbundles.phantoms.heart.rigid_motion import RigidMotion
 from clinbundles.phantoms.heart.simulated_exam import exam_heart
 
 
@@ -23,7 +25,7 @@ class Acquisition:
         plan: slice and field of view.
         times: (T,) middle of each frame, fractions of the cycle; frame 0 is end-diastole.
         coils, look: see there.
-        snr: blood over the noise's SD in the real part of one coil.
+        snr: blood over the root of the noise's mean square.
         cycle_ms: duration of the heart's cycle.
         noise_rng: generator of what is left to draw, the noise.
     """
@@ -38,6 +40,11 @@ class Acquisition:
     cycle_ms: float
     noise_rng: np.random.Generator
 
+    @property
+    def chest(self) -> CarriedChest:
+        """What moves: the heart and the chest that it carries."""
+        return CarriedChest(self.heart, self.look.reach)
+
 
 def draw_acquisition(
     seed: int,
@@ -49,6 +56,7 @@ def draw_acquisition(
     slab_mm: float = 8.0,
     long_axis_share: float = 0.2,
     diseased_share: float = 0.3,
+    long_axis_motion: bool = True,
     snr: tuple[float, float] = (15.0, 40.0),
 ) -> Acquisition:
     """The acquisition of a seed; the arguments are those of `simulate_cine_kspace`."""
@@ -57,6 +65,8 @@ def draw_acquisition(
     if matrix < 16:
         raise ValueError(f"matrix is {matrix}, expected at least 16 pixels")
     heart, sex = exam_heart(seed, diseased_share=diseased_share)
+    if not long_axis_motion:
+        heart = _without_long_axis_motion(heart)
     plan_rng, coil_rng, look_rng, scan_rng, noise_rng = np.random.default_rng([seed, 1]).spawn(5)
     plan = plan_slice(
         heart, plan_rng, matrix=matrix, spacing_mm=spacing_mm, slab_mm=slab_mm, long_axis_share=long_axis_share
@@ -72,3 +82,12 @@ def draw_acquisition(
         cycle_ms=float(scan_rng.uniform(700.0, 1150.0)),
         noise_rng=noise_rng,
     )
+
+
+def _without_long_axis_motion(heart: Heart) -> Heart:
+    """The same heart of constant length, which as a whole only shifts across its axis and turns about it."""
+    rigid, across, about = heart.rigid, np.array([1.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
+    flat = RigidMotion(
+        rigid.shift * across, rigid.tilt * about, rigid.early_shift * across, rigid.early_tilt * about, rigid.lag
+    )
+    return replace(heart, motion=heart.motion._replace(shortening=0.0), rigid=flat)

@@ -12,13 +12,14 @@ from scipy.ndimage import binary_dilation, binary_fill_holes
 
 from clinbundles.phantoms.cine_kspace.acquisition import Acquisition, draw_acquisition
 from clinbundles.phantoms.cine_kspace.coil_array import draw_noise_mixing
-from clinbundles.phantoms.cine_kspace.fine_picture import FineGrid, draw_beat, draw_chest, heart_box
+from clinbundles.phantoms.cine_kspace.fine_grid import FineGrid
+from clinbundles.phantoms.cine_kspace.fine_picture import draw_beat, draw_chest, moving_box
 from clinbundles.phantoms.cine_kspace.kspace_sampling import FINE, OVERSAMPLING, phase_encoding, readout
 from clinbundles.phantoms.cine_kspace.slice_plan import chest_origin
 from clinbundles.phantoms.cine_kspace.true_motion import heart_tissues, true_flow
 from clinbundles.phantoms.heart.tissue import LABELS, Tissue
 
-SIMULATOR_REVISION = 1
+SIMULATOR_REVISION = 2
 
 ROI_MARGIN_MM = 20.0
 """The region of interest is the box of both ventricles at end-diastole, widened by this."""
@@ -37,6 +38,7 @@ def simulate_cine_kspace(
     slab_mm: float = 8.0,
     long_axis_share: float = 0.2,
     diseased_share: float = 0.3,
+    long_axis_motion: bool = True,
     snr: tuple[float, float] = (15.0, 40.0),
     noise_coupling: float = 0.0,
 ) -> dict[str, Any]:
@@ -56,7 +58,9 @@ def simulate_cine_kspace(
         slab_mm: slice thickness.
         long_axis_share: probability of a long-axis plane instead of a short-axis slice.
         diseased_share: probability of a diseased heart.
-        snr: range of the blood's signal over the noise's SD in the real (and imaginary) part of a coil's image.
+        long_axis_motion: whether the heart shortens and moves along its axis. Without, tissue stays in a short-axis
+            slice; it then has the same volumes and ejection fraction, but is no real heart.
+        snr: range of the blood's mean signal over `noise_sd`, in images of all samples.
         noise_coupling: share of its noise that a coil takes from its neighbour; 0 is white noise.
 
     Returns:
@@ -72,7 +76,7 @@ def simulate_cine_kspace(
     """
     case = draw_acquisition(
         seed, frames=frames, matrix=matrix, spacing_mm=spacing_mm, coils=coils, slab_mm=slab_mm,
-        long_axis_share=long_axis_share, diseased_share=diseased_share, snr=snr,
+        long_axis_share=long_axis_share, diseased_share=diseased_share, long_axis_motion=long_axis_motion, snr=snr,
     )  # fmt: skip
     clean, maps = _noise_free(case)
     reference = _combined(clean, maps)
@@ -82,17 +86,17 @@ def simulate_cine_kspace(
     mixing = draw_noise_mixing(case.noise_rng, coils, noise_coupling)
     for frame in clean:  # in place: k-space is the largest array
         white = case.noise_rng.standard_normal((2, *frame.shape), np.float32)
-        noise = noise_sd * (white[0] + 1j * white[1])
+        noise = np.float32(noise_sd / math.sqrt(2.0)) * (white[0] + 1j * white[1])
         frame += noise if noise_coupling == 0.0 else np.einsum("nm,mxy->nxy", mixing, noise)
     np.save(folder / "kspace.npy", clean)
     np.save(folder / "maps.npy", maps)
     np.save(folder / "reference.npy", reference)
-    frame_ms, complex_sd = case.cycle_ms / frames, math.sqrt(2.0) * noise_sd
+    frame_ms = case.cycle_ms / frames
     truth |= {
-        "noise_sd": np.array(complex_sd),
+        "noise_sd": np.array(noise_sd),
         "thickness_mm": np.array(slab_mm),
         "cyclic": np.array(True),
-        "noise_covariance": (complex_sd**2 * mixing @ mixing.conj().T).astype(np.complex64),
+        "noise_covariance": (noise_sd**2 * mixing @ mixing.conj().T).astype(np.complex64),
         "frame_ms": np.array(frame_ms),
         "spacing_mm": np.full(2, spacing_mm),
     }
@@ -107,7 +111,7 @@ def simulate_cine_kspace(
         "cyclic": True,
         "affine": case.plan.affine.tolist(),
         "thickness_mm": slab_mm,
-        "noise_sd": complex_sd,
+        "noise_sd": noise_sd,
         "roi": truth["roi"].tolist(),
         "view": case.plan.view,
         "level": None if math.isnan(case.plan.level) else case.plan.level,
@@ -126,32 +130,37 @@ def true_pair_flows(seed: int, **arguments: Any) -> NDArray[np.float32]:
     """
     arguments.pop("noise_coupling", None)
     case = draw_acquisition(seed, **arguments)
-    return true_flow(case.heart, case.plan, case.times)
+    return true_flow(case.chest, case.plan, case.times)
 
 
 def _noise_free(case: Acquisition) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
     """K-space (T, N, X, Y) without noise, and the maps (N, X, Y)."""
     grid = FineGrid.of(case.plan)
     size = case.plan.size
-    chest, tissue = draw_chest(case.heart, grid, case.look)
-    box = heart_box(case.heart, grid, case.times)
+    chest = draw_chest(case.heart, grid, case.look)
+    box = moving_box(case.heart, grid, case.look, case.times)
     received, maps = _sensitivity(case, grid)
-    body = (tissue != Tissue.AIR).any(-1)
-    body[box] = True
     points = grid.points()
     weight = np.exp(1j * case.look.phase(points)) * grid.saturation(case.plan.spacing_mm)
     received *= weight.astype(np.complex64)
     along_x, along_y = readout(size[0]), phase_encoding(size[1]).T
-    still = along_x @ ((received * chest.mean(-1)) @ along_y)
     inner, box_x, box_y = np.ascontiguousarray(received[:, box[0], box[1]]), along_x[:, box[0]], along_y[box[1]]
+    support = _support(chest, size)
+    chest[box] = 0.0
+    still = along_x @ ((received * chest) @ along_y)
     kspace = np.empty((len(case.times), len(maps), *size), np.complex64)
     for t, time in enumerate(case.times):
-        beat = draw_beat(case.heart, grid, case.look, chest, box, float(time), 1.0 / len(case.times))
+        beat = draw_beat(case.heart, grid, case.look, box, float(time), 1.0 / len(case.times))
         kspace[t] = (still + box_x @ ((inner * beat) @ box_y)) * np.complex64(case.look.drift_at(float(time)))
+    return kspace, maps * support
+
+
+def _support(chest: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where maps are given (X, Y): the body, a little beyond its skin."""
+    body = chest != 0.0  # air alone has no signal
     first = FINE * (OVERSAMPLING * size[0] // 2 - size[0] // 2) + FINE // 2
     shown = body[first : first + FINE * size[0] : FINE, FINE // 2 :: FINE]
-    support = binary_dilation(binary_fill_holes(shown), iterations=_SUPPORT_MARGIN)
-    return kspace, maps * support
+    return np.asarray(binary_dilation(binary_fill_holes(shown), iterations=_SUPPORT_MARGIN))
 
 
 def _sensitivity(case: Acquisition, grid: FineGrid) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
@@ -185,8 +194,8 @@ def _truth(case: Acquisition) -> dict[str, NDArray[Any]]:
         found = np.flatnonzero(ventricles.any(axis=axis))
         roi.append((max(0, round(found[0] - margin)), min(size[1 - axis], round(found[-1] + 1 + margin))))
     return {
-        "flow_from_ed": true_flow(case.heart, case.plan, times, targets=[0])[0],
-        "flow_to_ed": true_flow(case.heart, case.plan, times, sources=[0])[:, 0],
+        "flow_from_ed": true_flow(case.chest, case.plan, times, targets=[0])[0],
+        "flow_to_ed": true_flow(case.chest, case.plan, times, sources=[0])[:, 0],
         "myocardium": label == 2,
         "left_blood": start == Tissue.LEFT_BLOOD,
         "heart": start > 0,

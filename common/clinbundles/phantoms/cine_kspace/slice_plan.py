@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 from clinbundles.phantoms.heart.heart import Heart
 from clinbundles.phantoms.heart.scanner_planes import plan_views
 
-LEVELS = (0.18, 0.68)
-"""Range of a short-axis slice's level at end-diastole: depth below the base over the length of the ventricle."""
+LEVELS = (0.27, 0.68)
+"""Range of a short-axis slice's level at end-diastole: depth below the base over the length of the ventricle.
+
+The base descends by 0.16 of the length on average, so the uppermost slices still show muscle at end-systole."""
+
+HEART_MARGIN_MM = 80.0
+"""The middle of the slice's heart stays at least this far from the ends of the phase direction."""
 
 EDGE_MM = 12.0
 """Width of the flank of the saturation bands at both ends of the phase direction, mm."""
@@ -64,8 +69,8 @@ def plan_slice(
     """A slice as a person plans it: tilts and offsets of `plan_views`, field of view turned to the body.
 
     Phase encoding runs along the narrow side of the body's section, off by 8 degrees (SD); the field of view is
-    centred on the heart along the readout. Along the phase direction it is moved so that the body does not fold over,
-    wherever the body fits.
+    centred on the heart along the readout. Along the phase direction it is moved so that the body fits, as far as the
+    heart stays well inside; what is left outside, saturation bands remove.
     """
     long_axis = rng.random() < long_axis_share
     chosen = int(rng.integers(1, 4))
@@ -87,8 +92,9 @@ def plan_slice(
     phase = math.cos(turn) * narrow + math.sin(turn) * wide
     read = math.cos(turn) * wide - math.sin(turn) * narrow
     slack = max(0.0, 0.5 * matrix * spacing_mm - EDGE_MM - half_width)
-    along = float((middle - centre) @ phase)
-    centre = centre + jitter * read + (along - float(np.clip(along, -slack, slack))) * phase
+    aside = float((middle - centre) @ narrow)
+    most = max(0.0, 0.5 * matrix * spacing_mm - HEART_MARGIN_MM)
+    centre = centre + jitter * read + float(np.clip(aside - np.clip(aside, -slack, slack), -most, most)) * phase
     steps = spacing_mm * np.stack([mirrors[0] * read, mirrors[1] * phase], axis=1)
     affine = np.eye(4)
     affine[:3, :2] = steps
