@@ -16,11 +16,13 @@ class ReconstructionInferer(Inferer):
     """Reconstructs cases with a motion network.
 
     Args:
+        last_solve: False: no solve after the last motion; for losses of motion alone.
         settings: of the reconstruction, by name (:class:`UnrolledSettings`).
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, last_solve: bool = True, **settings: Any) -> None:
         super().__init__()
+        self.last_solve = last_solve
         self.settings = UnrolledSettings(**settings)
 
     def __call__(
@@ -46,7 +48,11 @@ class ReconstructionInferer(Inferer):
         for kspace, sampled, maps in zip(inputs, mask, sensitivity_maps, strict=True):
             encoding = CoilFourierEncoding(_plain(maps), _plain(sampled))
             adjoint = encoding.adjoint(_plain(kspace))
-            cases.append(reconstruct(encoding, adjoint, lambda image: network(image, *args, **kwargs), self.settings))
+            cases.append(
+                reconstruct(
+                    encoding, adjoint, lambda image: network(image, *args, **kwargs), self.settings, self.last_solve
+                )
+            )
         return cases
 
 

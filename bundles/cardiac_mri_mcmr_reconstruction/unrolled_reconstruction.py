@@ -41,8 +41,8 @@ class UnrolledSettings:
     init_sigma: float = 2.0
     weight_sigma: float = 2.5
     neighbours: int = 4
-    regularisation: float = 0.3
-    prior_sigma: float = 1.0
+    regularisation: float = 0.6
+    prior_sigma: float = 1.5
     cyclic: bool = True
     solve: SolveSettings = field(default_factory=SolveSettings)
 
@@ -73,7 +73,11 @@ class Iterate:
 
 
 def reconstruct(
-    encoding: CoilFourierEncoding, adjoint_images: torch.Tensor, motion: MotionNet, settings: UnrolledSettings
+    encoding: CoilFourierEncoding,
+    adjoint_images: torch.Tensor,
+    motion: MotionNet,
+    settings: UnrolledSettings,
+    last_solve: bool = True,
 ) -> list[Iterate]:
     """Images of a cine, the first ones and those after every outer iteration (Pan et al., MICCAI 2022).
 
@@ -82,15 +86,19 @@ def reconstruct(
         adjoint_images: A^H y (T, X, Y).
         motion: the network.
         settings: of the reconstruction.
+        last_solve: False: the last iterate has new motion, but the images before; for losses of motion alone.
     """
     iterates = [first_images(encoding, adjoint_images, settings)]
     frames = len(adjoint_images)
     weights = _frame_weights(frames, settings.weight_sigma, settings.neighbours, settings).to(encoding.mask)
     near = min(settings.neighbours, math.ceil(2 * settings.prior_sigma))
     of_prior = _frame_weights(frames, settings.prior_sigma or 1.0, near, settings).to(encoding.mask)
-    for _ in range(settings.outer_iterations):
+    for number in range(1, settings.outer_iterations + 1):
         images = iterates[-1].images
         template_flow = motion(motion_input(images)[None])[0].unflatten(0, (frames, 2))
+        if number == settings.outer_iterations and not last_solve:
+            iterates.append(Iterate(images, template_flow, iterates[-1].report))
+            break
         flow = pair_flows(template_flow, weights)
         prior = motion_compensated_average(images, flow, of_prior)
         solved, report = solve_motion_compensated(
