@@ -155,7 +155,7 @@ def sample_at(features: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
 
 
 def local_correlation(first: torch.Tensor, second: torch.Tensor, radius: int) -> torch.Tensor:
-    """Products of first (B, C, H, W) at p with second at p + d, averaged over the channels.
+    """Products of first (B, C, H, W) at p with second at p + d, summed over the channels and divided by sqrt(C).
 
     Returns:
         (B, (2 radius + 1)^2, H, W), d row by row.

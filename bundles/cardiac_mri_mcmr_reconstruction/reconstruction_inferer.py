@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
 from monai.inferers import Inferer
 
 from cardiac_mri_mcmr_reconstruction.unrolled_reconstruction import Iterate, UnrolledSettings, reconstruct
+from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
 
 
 class ReconstructionInferer(Inferer):
