@@ -35,7 +35,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "folder with your exams (DICOM or 4D NIfTI), or one of them",
         "a heart",
     )
-    parser.add_argument("--refine", type=int, default=0, metavar="STEPS", help="steps of test-time refinement")
+    parser.add_argument("--refine", type=int, metavar="STEPS", help="steps of test-time refinement, if not the usual")
     parser.add_argument("--frames", type=int, default=20, help="frames of the simulated heart (default: %(default)s)")
     return parsed(parser, arguments)
 
@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def inference_command(options: argparse.Namespace, exams: Path, results: Path) -> list[str]:
     """The command that a user would type for the same run."""
     command = inference_of(BUNDLE_ROOT, exams, results, options)
-    if options.refine:
+    if options.refine is not None:
         command += ["--refine_steps", str(options.refine)]
     return command + tracked(BUNDLE_ROOT)
 

@@ -65,15 +65,28 @@ def test_a_mesh_tracks_itself_without_error(heart: RealHeart) -> None:
     assert score(heart, track_by_mesh(moving, nearest=1), "itself").mean_mm == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_the_bundle_tracks_the_real_heart_better_than_the_mean_motion(
-    heart: RealHeart, scores: list[Score], bundle: str, tmp_path: Path
-) -> None:
-    result = score(heart, tracked(bundle, heart, tmp_path), bundle)
-    scores.append(result)
+@pytest.fixture(scope="module", params=BUNDLES)
+def result(
+    request: pytest.FixtureRequest, heart: RealHeart, scores: list[Score], tmp_path_factory: pytest.TempPathFactory
+) -> Score:
+    """Of one bundle with the defaults of its inference, refinement included."""
+    found = score(heart, tracked(request.param, heart, tmp_path_factory.mktemp("tracked")), request.param)
+    scores.append(found)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     print("\n" + report(heart, scores, OUTPUT))
+    return found
+
+
+def test_the_bundle_tracks_the_real_heart_better_than_the_mean_motion(result: Score, scores: list[Score]) -> None:
     assert result.mean_mm < scores[1].mean_mm
+
+
+def test_the_ejection_fraction_lies_within_5_points_of_the_fitted_surfaces(
+    request: pytest.FixtureRequest, heart: RealHeart, result: Score
+) -> None:
+    if result.name == "cardiac_mri_multiview_motion":
+        request.applymarker(pytest.mark.xfail(reason="5.7 points too high with refinement (docs/README.md)"))
+    assert result.ejection_fraction == pytest.approx(true_motion(heart).ejection_fraction, abs=0.05)
 
 
 def tracked(bundle: str, heart: RealHeart, output: Path) -> Track:
