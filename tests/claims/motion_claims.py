@@ -9,11 +9,9 @@ start anew, also after a change of the code that reads exams.
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,22 +31,17 @@ from cine_motion_baselines import (
     train_voxelmorph,
     voxelmorph,
 )
+from claim_tables import OUTPUT, REPOSITORY, ClaimTables, Comparison, commit, run, write_json
 from fit_one_heart import fitted
-from matplotlib.figure import Figure
-from monai.bundle import ConfigWorkflow
 from monai.data import PersistentDataset
 from monai.transforms import Compose
-from scipy.stats import wilcoxon
 
 from clinbundles.cine import LoadImageCineExamd
 from clinbundles.data import datalist
-from clinbundles.handlers import local_tracking_uri, tracked_run
 from clinbundles.motion.motion_errors import end_point_errors
 from clinbundles.motion.motion_truth import MotionTruth, read_motion_truth
 from clinbundles.rasterizer.mesh_volume import signed_volume
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-OUTPUT = Path(os.environ.get("CLINBUNDLES_CLAIMS_OUTPUT", REPOSITORY / "output" / "claims"))
 SHARED = OUTPUT / "cardiac_motion"
 SEEDS = tuple(range(int(os.environ.get("CLINBUNDLES_CLAIMS_SEEDS", "3"))))
 EPOCHS = int(os.environ.get("CLINBUNDLES_CLAIMS_EPOCHS", "10"))
@@ -86,16 +79,6 @@ EXAM_KEYS = (
 # --- arms -------------------------------------------------------------------------------------------------------------
 
 
-def run(bundle: str, configs: Sequence[str], values: Mapping[str, Any]) -> None:
-    """Run configs of a bundle as ``python -m monai.bundle run`` does, in this process."""
-    root = REPOSITORY / "bundles" / bundle
-    files = [str(root / "configs" / f"{name}.yaml") for name in configs]
-    workflow = ConfigWorkflow(config_file=files, logging_file=False, bundle_root=str(root), **values)
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
-
-
 class KeptExams(PersistentDataset):
     """Exams that are read from their files once for all arms, bundles and baselines, and kept as tensors.
 
@@ -127,12 +110,6 @@ def kept_on_disk(part: str, cases: str, folder: Path | None = None) -> dict[str,
             "cache_dir": None if folder is None else str(folder),
         }
     }
-
-
-def commit() -> str:
-    """Of the code that runs."""
-    command = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass(frozen=True)
@@ -316,7 +293,7 @@ def tuned(name: str) -> dict[str, Any]:
             rows = [_score(track, name, exam) for exam in exams(TRAINING_SET, "validation", TUNING_HEARTS.get(name, 6))]
             errors.append(float(np.mean([row["epe"] for row in rows])))
             print(name, settings, round(errors[-1], 3), flush=True)
-        _write(file, [{"settings": one, "epe": value} for one, value in zip(SETTINGS[name], errors, strict=True)])
+        write_json(file, [{"settings": one, "epe": value} for one, value in zip(SETTINGS[name], errors, strict=True)])
     tried = json.loads(file.read_text(encoding="utf-8"))
     return dict(min(tried, key=lambda one: one["epe"])["settings"])
 
@@ -348,104 +325,15 @@ def baseline(name: str, test: str) -> pd.DataFrame:
         else:
             track = METHODS[name](tuned(name)) if name in METHODS else static
             rows = [_score(track, name, exam) for exam in hearts]
-        _write(file, rows)
+        write_json(file, rows)
     return pd.DataFrame(json.loads(file.read_text(encoding="utf-8")))
-
-
-def _write(file: Path, content: Any) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content), encoding="utf-8")
 
 
 # --- comparisons and tables -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Means of two methods over the same hearts, and how sure the difference is."""
-
-    ours: float
-    theirs: float
-    p: float
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Bootstrap interval of 95 % of the mean."""
-    draw = np.random.default_rng(0)
-    means = draw.choice(values, (2000, len(values))).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def compare(
-    bundle: str, claim: str, ours: tuple[str, np.ndarray], theirs: tuple[str, np.ndarray], lower_is_better: bool = True
-) -> Comparison:
-    """Compare paired values, and keep the row in the table of the bundle's claims (one-sided Wilcoxon test)."""
-    (name, values), (other, others) = ours, theirs
-    values, others = values[: len(others)], others[: len(values)]
-    p = float(wilcoxon(values, others, alternative="less" if lower_is_better else "greater").pvalue)
-    low, high = interval(values - others)
-    row = {
-        "claim": claim,
-        "ours": name,
-        "mean": f"{values.mean():.3f}",
-        "against": other,
-        "their mean": f"{others.mean():.3f}",
-        "difference [95 %]": f"{(values - others).mean():+.3f} [{low:+.3f}, {high:+.3f}]",
-        "hearts": str(len(values)),
-        "p": f"{p:.1e}",
-    }
-    file = OUTPUT / bundle / "claims.csv"
-    known = []
-    if file.is_file():
-        with file.open(newline="", encoding="utf-8") as stream:
-            known = [one for one in csv.DictReader(stream) if [one[k] for k in _KEY] != [row[k] for k in _KEY]]
-    table = pd.DataFrame([*known, row]).set_index("claim")
-    publish(bundle, "claims", table)
-    return Comparison(float(values.mean()), float(others.mean()), p)
-
-
-_KEY = ("claim", "ours", "against")
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table with its index as Markdown."""
-    lines = [[table.index.name or "", *map(str, table.columns)]]
-    lines += [[str(index), *map(str, row)] for index, row in zip(table.index, table.to_numpy(), strict=True)]
-    texts = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([texts[0], "|" + "---|" * len(lines[0]), *texts[1:]])
-
-
-def publish(bundle: str, name: str, table: pd.DataFrame, draw: Callable[[Any], None] | None = None) -> None:
-    """Write a table (CSV and Markdown) and a figure; those with a figure are logged to MLflow."""
-    folder = OUTPUT / bundle
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / f"{name}.csv")
-    said = ", ".join(f"{key} {value}" for key, value in BUDGET.items())
-    (folder / f"{name}.md").write_text(f"{markdown(table)}\n\ncommit {commit()}; {said}\n", encoding="utf-8")
-    if draw is None:
-        return
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    draw(figure.subplots())
-    figure.savefig(folder / f"{name}.png", dpi=120)
-    print(f"\n{bundle}: {name}\n{markdown(table)}", flush=True)
-    uri = local_tracking_uri(str(OUTPUT))
-    with tracked_run("claims", bundle, tracking_uri=uri, experiment="claims", name=name, parameters=BUDGET) as tracked:
-        for ending in ("csv", "md", "png"):
-            tracked.log_file(str(folder / f"{name}.{ending}"))
-
-
-def error_bars(values: Mapping[str, np.ndarray], label: str) -> Callable[[Any], None]:
-    """A figure of means with their bootstrap intervals."""
-
-    def draw(axes: Any) -> None:
-        means = [float(one.mean()) for one in values.values()]
-        ends = np.array([interval(one) for one in values.values()]).T
-        axes.barh(list(values), means, xerr=np.abs(ends - means), color="0.7", capsize=3)
-        axes.invert_yaxis()
-        axes.set_xlabel(label)
-
-    return draw
+TABLES = ClaimTables(BUDGET)
+compare, publish = TABLES.compare, TABLES.publish
 
 
 def against_baseline(arms: Arms, ours: str, other: str, test: str) -> Comparison:

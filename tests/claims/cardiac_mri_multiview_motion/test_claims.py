@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from claim_tables import error_bars
 from motion_arms import MULTIVIEW
 from motion_claims import (
     BASELINES,
@@ -15,7 +16,6 @@ from motion_claims import (
     at_end_systole,
     baseline,
     compare,
-    error_bars,
     lost_by_budget,
     publish,
 )
