@@ -38,11 +38,11 @@ class UnrolledSettings:
 
     outer_iterations: int = 3
     init: str = "view_shared"
-    init_sigma: float = 2.0
-    weight_sigma: float = 2.5
+    init_sigma: float = 1.5
+    weight_sigma: float = 2.0
     neighbours: int = 4
-    regularisation: float = 0.6
-    prior_sigma: float = 1.5
+    regularisation: float = 0.3
+    prior_sigma: float = 2.0
     cyclic: bool = True
     solve: SolveSettings = field(default_factory=SolveSettings)
 
