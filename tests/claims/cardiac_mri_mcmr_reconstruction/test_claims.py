@@ -1,0 +1,253 @@
+"""Claims of the motion-compensated reconstruction: what motion, its learning through the solves and weights are worth.
+
+How methods are measured, and what is kept, is in ``cine_reconstruction_claims``; trainings in ``cine_training_arms``.
+The first two tests do the work in small parts, the others compare.
+
+Not here: the motion of frames in groups against pairs of frames, which needs the pairwise network (GRAFT), whose 225
+pairs of a cine take minutes on two cores; that motion takes a time linear in the frames, which the benchmarks measure;
+ejection fractions from warped contours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from cine_reconstruction_baselines import BASELINES
+from cine_reconstruction_claims import (
+    ENDS,
+    METHODS,
+    METRICS,
+    RATES,
+    TABLES,
+    UNSEEN,
+    WITHOUT_MOTION,
+    best_without_motion,
+    mean,
+    measured_at,
+    seeds_and_cases,
+    tuning,
+)
+from cine_strips import BUNDLE, without_reference
+from cine_training_arms import TRAINING_CINES, TRAININGS, record, train
+from claim_tables import Comparison, interval
+
+pytestmark = pytest.mark.claims
+
+
+def compare(ours: str, theirs: str, rate: int, metric: str = "psnr", claim: str = "") -> Comparison:
+    """Paired over the cases, mean over seeds; a row of the table of claims."""
+    return TABLES.compare(
+        BUNDLE,
+        f"{claim}{metric}, R = {rate}",
+        (ours, mean(ours, rate, metric)),
+        (theirs, mean(theirs, rate, metric)),
+        lower_is_better=metric not in ("psnr", "ssim"),
+    )
+
+
+# --- the work, in parts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "seed"), [(name, seed) for name, one in TRAININGS.items() for seed in one.seeds])
+def test_training(name: str, seed: int) -> None:
+    assert train(name, seed).is_file()
+
+
+@pytest.mark.parametrize(("name", "rate"), [(name, rate) for name, one in METHODS.items() for rate in one.rates])
+def test_method(name: str, rate: int) -> None:
+    assert np.isfinite(seeds_and_cases(name, rate, "psnr")).all()
+
+
+# --- against other methods --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rate", "margin"), [(8, 0.5), (16, 1.5)])
+def test_beats_the_best_method_without_motion(rate: int, margin: float) -> None:
+    found = compare("joint", best_without_motion(rate), rate, claim="best without motion: ")
+    assert found.difference >= margin
+    assert found.low > 0
+
+
+@pytest.mark.parametrize("rate", ENDS)
+def test_keeps_fine_detail_better_than_any_method_without_motion(rate: int) -> None:
+    found = compare("joint", best_without_motion(rate, "hfen"), rate, "hfen", "best without motion: ")
+    assert found.high < 0
+
+
+@pytest.mark.parametrize("other", WITHOUT_MOTION)
+@pytest.mark.parametrize("rate", RATES)
+def test_beats(other: str, rate: int) -> None:
+    assert compare("joint", other, rate, claim="each without motion: ").low > 0
+
+
+def test_beats_view_sharing_by_2_db_at_r_16() -> None:
+    found = compare("joint", "view sharing", 16, claim="view sharing: ")
+    assert found.difference >= 2
+    assert found.low > 0
+
+
+def test_is_within_2_db_of_true_motion_at_r_16() -> None:
+    assert compare("joint", "true flow", 16, claim="ceiling: ").difference >= -2
+
+
+def test_closes_40_percent_of_the_gap_between_view_sharing_and_true_motion() -> None:
+    ours, shared, ceiling = (mean(name, 16, "psnr").mean() for name in ("joint", "view sharing", "true flow"))
+    assert ceiling > shared
+    assert (ours - shared) / (ceiling - shared) >= 0.4
+
+
+def test_loses_less_than_1_db_at_an_acceleration_never_trained_on() -> None:
+    lost = {name: mean(name, 16, "psnr") - mean(name, UNSEEN, "psnr") for name in ("joint", "CG-SENSE", "view sharing")}
+    for other in ("CG-SENSE", "view sharing"):
+        TABLES.compare(BUNDLE, f"psnr lost from R = 16 to {UNSEEN}", ("joint", lost["joint"]), (other, lost[other]))
+    assert lost["joint"].mean() < 1
+    assert lost["CG-SENSE"].mean() > 1
+
+
+# --- motion and images together, or apart -----------------------------------------------------------------------------
+
+PAIRS = [(kind, start) for start in ("", " from SENSE") for kind in ("separate", "separate, same network")]
+
+
+@pytest.mark.parametrize(("kind", "start"), PAIRS)
+def test_joint_beats_separate_at_r_16(kind: str, start: str) -> None:
+    ours, theirs = f"joint{start}", f"{kind}{start}"
+    image = compare(ours, theirs, 16, claim="joint: ")
+    motion = compare(ours, theirs, 16, "epe", "joint: ")
+    assert image.difference >= 0.3
+    assert image.low > 0
+    assert motion.ours <= 0.9 * motion.theirs
+    assert motion.high < 0
+
+
+@pytest.mark.parametrize(("kind", "start"), PAIRS)
+def test_joint_gains_more_at_r_16_than_at_r_8(kind: str, start: str) -> None:
+    many, few = (mean(f"joint{start}", rate, "psnr") - mean(f"{kind}{start}", rate, "psnr") for rate in (16, 8))
+    claim = f"interaction: gain of joint{start} over {kind}, psnr"
+    found = TABLES.compare(BUNDLE, claim, ("at R = 16", many), ("at R = 8", few), lower_is_better=False)
+    assert found.low > 0
+
+
+@pytest.mark.parametrize("rate", ENDS)
+@pytest.mark.parametrize("metric", ["psnr", "epe"])
+def test_three_iterations_beat_one(metric: str, rate: int) -> None:
+    ours, theirs = (("K = 3", mean("joint", rate, metric, 3)), ("K = 1", mean("joint", rate, metric, 1)))
+    found = TABLES.compare(BUNDLE, f"iterations: {metric}, R = {rate}", ours, theirs, lower_is_better=metric == "epe")
+    assert found.low > 0 if metric == "psnr" else found.high < 0
+
+
+@pytest.mark.parametrize("rate", ENDS)
+def test_starting_from_view_sharing_beats_starting_from_sense(rate: int) -> None:
+    assert compare("joint", "joint from SENSE", rate, claim="start: ").low > 0
+
+
+# --- controls and parts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", ENDS)
+def test_all_frames_without_motion_lose_to_view_sharing(rate: int) -> None:
+    assert compare("view sharing", "zero flow, all frames", rate, claim="control: ").low > 0
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_motion_is_what_helps(rate: int) -> None:
+    assert compare("joint", "zero flow", rate, claim="control: ").low > 0
+
+
+@pytest.mark.parametrize("other", ["joint, photometric", "joint, photometric for longer"])
+@pytest.mark.parametrize("rate", ENDS)
+def test_learning_through_the_solves_is_no_worse_than_from_warped_references(rate: int, other: str) -> None:
+    found = compare("joint", other, rate, claim="training: ")
+    for metric in ("epe", "folding"):
+        compare("joint", other, rate, metric, "training: ")  # no direction is claimed
+    assert found.difference >= 0
+
+
+@pytest.mark.parametrize("rate", ENDS)
+def test_weights_by_distance_beat_all_frames_alike_with_true_motion(rate: int) -> None:
+    found = compare("true flow", "true flow, all frames alike", rate, claim="weights: ")
+    assert found.difference >= 0.5
+    assert found.low > 0
+
+
+def test_training_needs_no_reference() -> None:
+    for case in without_reference("training", TRAINING_CINES):
+        assert not {"reference", "sensitivity_maps", "truth"} & set(case)
+    assert compare("joint, no reference", "zero flow", 16, claim="no reference: ").low > 0
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def said(values: np.ndarray, digits: int) -> str:
+    """Mean of (seeds, cases) with the interval over the cases, and the deviation between seeds."""
+    if not np.isfinite(values).all():
+        return ""
+    low, high = interval(values.mean(0))
+    between = f" ± {values.mean(1).std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{between} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+DIGITS = {"psnr": 2, "ssim": 3, "hfen": 3, "xt_nrmse": 3, "epe": 2, "folding": 2}
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_table_of_scores(rate: int) -> None:
+    rows = {
+        name: {metric: said(seeds_and_cases(name, rate, metric), DIGITS[metric]) for metric in METRICS}
+        for name in measured_at(rate)
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"R = {rate}")
+    TABLES.publish(BUNDLE, f"scores_R{rate:02g}", table)
+
+
+def test_table_of_iterations() -> None:
+    rows = {}
+    for name in ("joint", "joint, photometric", "joint from SENSE", "separate", "instance-optimised", "true flow"):
+        for rate in METHODS[name].rates:
+            rows[f"{name}, R = {rate}"] = {
+                f"{metric}, K = {outer}": said(seeds_and_cases(name, rate, metric, outer), DIGITS[metric])
+                for metric in ("psnr", "epe")
+                for outer in range(0 if metric == "psnr" else 1, 4)
+            }
+    TABLES.publish(BUNDLE, "iterations", pd.DataFrame.from_dict(rows, orient="index").rename_axis("method"))
+
+
+def test_table_of_tuned_settings() -> None:
+    rows = {}
+    for name in BASELINES:
+        for rate in RATES:
+            found = tuning(name, rate)
+            rows[f"{name}, R = {rate}"] = {
+                "settings": ", ".join(f"{key} {value}" for key, value in found["settings"].items()),
+                "at the grid's end": ", ".join(found["on_edge"]),
+                "tried": len(found["tried"]),
+                "psnr on validation": f"{found['psnr']:.2f}",
+            }
+    TABLES.publish(BUNDLE, "tuned_settings", pd.DataFrame.from_dict(rows, orient="index").rename_axis("method"))
+
+
+def test_table_of_trainings() -> None:
+    rows = {f"{name}, seed {seed}": record(name, seed) for name, one in TRAININGS.items() for seed in one.seeds}
+    TABLES.publish(BUNDLE, "trainings", pd.DataFrame.from_dict(rows, orient="index").rename_axis("training"))
+
+
+def test_figure_of_psnr_over_acceleration() -> None:
+    names = [name for name, one in METHODS.items() if one.rates == RATES]
+    curves = {name: [mean(name, rate, "psnr").mean() for rate in RATES] for name in names}
+    table = pd.DataFrame.from_dict(
+        {name: {f"R = {rate}": said(seeds_and_cases(name, rate, "psnr"), 2) for rate in RATES} for name in names},
+        orient="index",
+    ).rename_axis("PSNR of the heart's region, dB")
+
+    def draw(axes: Any) -> None:
+        for number, (name, values) in enumerate(curves.items()):
+            style = "--" if name in WITHOUT_MOTION else "-"
+            axes.plot(RATES, values, style, marker="osv^D<>ph"[number % 9], label=name, markersize=4)
+        axes.set(xlabel="acceleration", ylabel="PSNR of the heart's region, dB", xticks=RATES)
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+
+    TABLES.publish(BUNDLE, "psnr_over_acceleration", table, draw)
