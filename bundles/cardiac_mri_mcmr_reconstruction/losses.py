@@ -34,7 +34,7 @@ class McmrLoss(nn.Module):
     """
 
     def __init__(
-        self, mode: str = "recon_driven", smoothness: float = 10.0, temporal: float = 10.0, decay: float = 0.85
+        self, mode: str = "recon_driven", smoothness: float = 4.0, temporal: float = 2.0, decay: float = 0.85
     ) -> None:
         super().__init__()
         if mode not in MODES:
