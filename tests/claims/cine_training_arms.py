@@ -78,6 +78,7 @@ def record(name: str, seed: int) -> dict[str, Any]:
     return dict(json.loads((folder_of(name, seed) / "done.json").read_text(encoding="utf-8")))
 
 
+@torch.enable_grad()  # scores, which may ask for it, are without
 def train(name: str, seed: int) -> Path:
     """The weights of a training; trained if they are not there yet."""
     training, folder = TRAININGS[name], folder_of(name, seed)
@@ -154,6 +155,7 @@ def read_once(training: Training) -> None:
 # --- the frame-wise network -------------------------------------------------------------------------------------------
 
 
+@torch.enable_grad()
 def train_framewise(seed: int) -> Path:
     """Weights of the frame-wise network after as much processor time as both trainings of the motion network took."""
     file = folder_of(FRAMEWISE, seed) / "model.pt"
