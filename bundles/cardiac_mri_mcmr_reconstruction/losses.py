@@ -67,7 +67,7 @@ class McmrLoss(nn.Module):
             else:
                 encoding = CoilFourierEncoding(target["sensitivity_maps"][number], target["held_out_mask"][number])
                 term = line_error(iterate, target["held_out"][number], encoding)
-            flow = iterate.template_flow
+            flow = iterate.pair_flow if iterate.template_flow is None else iterate.template_flow
             if flow is not None:
                 term = term + self.smoothness * spatial_difference(flow) + self.temporal * temporal_difference(flow)
             total = total + self.decay**before * term
@@ -75,9 +75,13 @@ class McmrLoss(nn.Module):
 
 
 def photometric(iterate: Iterate, reference: torch.Tensor) -> torch.Tensor:
-    """Difference of the frames of the reference, carried to the template, from their mean."""
-    carried = warp(255 * reference.abs() / brightness(reference), iterate.template_flow)
-    return charbonnier(carried - carried.mean(0, keepdim=True))
+    """Difference of the reference's frames, carried to the template, from their mean; or of all pairs of frames."""
+    frames = 255 * reference.abs() / brightness(reference)
+    if iterate.pair_flow is None:
+        carried = warp(frames, iterate.template_flow)
+        return charbonnier(carried - carried.mean(0, keepdim=True))
+    targets, sources = torch.nonzero(iterate.pair_flow.detach().flatten(2).any(2), as_tuple=True)
+    return charbonnier(warp(frames[targets], iterate.pair_flow[targets, sources]) - frames[sources])
 
 
 def image_error(iterate: Iterate, reference: torch.Tensor) -> torch.Tensor:
@@ -104,10 +108,14 @@ def charbonnier(difference: torch.Tensor) -> torch.Tensor:
 
 
 def spatial_difference(flow: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference between neighbouring pixels of flow (T, 2, X, Y), a quarter of both directions' sum."""
+    """Mean absolute difference of neighbouring pixels of flow (..., 2, X, Y), a quarter of both directions' sum."""
     return (flow.diff(dim=-2).abs().mean() + flow.diff(dim=-1).abs().mean()) / 4
 
 
 def temporal_difference(flow: torch.Tensor) -> torch.Tensor:
-    """Half the mean absolute difference between neighbouring frames of flow (T, 2, X, Y), which is cyclic."""
-    return ((flow - flow.roll(1, 0)).square() + 1e-6).sqrt().mean() / 2
+    """Half the mean absolute difference between neighbouring frames of flow (T, 2, X, Y), which is cyclic.
+
+    Of flows (T, S, 2, X, Y) between frames: between pairs at the same distance.
+    """
+    after = flow.roll(1, 0) if flow.ndim == 4 else flow.roll((1, 1), (0, 1))
+    return ((flow - after).square() + 1e-6).sqrt().mean() / 2

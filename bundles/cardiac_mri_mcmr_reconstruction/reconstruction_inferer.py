@@ -50,7 +50,7 @@ class ReconstructionInferer(Inferer):
             adjoint = encoding.adjoint(_plain(kspace))
             cases.append(
                 reconstruct(
-                    encoding, adjoint, lambda image: network(image, *args, **kwargs), self.settings, self.last_solve
+                    encoding, adjoint, lambda *seen: network(*seen, *args, **kwargs), self.settings, self.last_solve
                 )
             )
         return cases

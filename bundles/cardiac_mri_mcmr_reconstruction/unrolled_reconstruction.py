@@ -15,8 +15,9 @@ from clinbundles.mcmr.initial_image import sense, view_shared
 from clinbundles.mcmr.motion_compensated_average import motion_compensated_average
 from clinbundles.mcmr.motion_compensated_solve import SolveSettings, distance_weights, solve_motion_compensated
 
-MotionNet = Callable[[torch.Tensor], torch.Tensor]
-"""(1, T, X, Y) magnitudes in [0, 1] to (1, 2 T, X, Y) pixels, template -> frame."""
+MotionNet = Callable[..., torch.Tensor]
+"""(1, T, X, Y) magnitudes in [0, 1] to (1, 2 T, X, Y) pixels, template -> frame. Where the settings say ``pairwise``:
+those and weights (T, S) to flows (1, T, S, 2, X, Y) between frames, as ``Graft``."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class UnrolledSettings:
         prior_sigma: frames; the prior is the average of the images of the iteration before along the motion, with
             weights of this width up to twice as far: noise falls, and what moves stays sharp. 0: those images.
         cyclic: the last frame is next to the first.
+        pairwise: the motion comes as flows between frames instead of flows from a template.
         solve: of the conjugate gradients.
     """
 
@@ -44,6 +46,7 @@ class UnrolledSettings:
     regularisation: float = 0.3
     prior_sigma: float = 2.0
     cyclic: bool = True
+    pairwise: bool = False
     solve: SolveSettings = field(default_factory=SolveSettings)
 
     def __post_init__(self) -> None:
@@ -63,13 +66,21 @@ class Iterate:
 
     Attributes:
         images: complex (T, X, Y).
-        template_flow: (T, 2, X, Y) pixels, template -> frame; None for the first images.
+        template_flow: (T, 2, X, Y) pixels, template -> frame; None for the first images and for pairwise motion.
         report: of the solve.
+        pair_flow: pairwise motion alone: (T, S, 2, X, Y) pixels, predicts frame s from frame t where their weight is
+            not zero.
     """
 
     images: torch.Tensor
     template_flow: torch.Tensor | None
     report: ConvergenceReport
+    pair_flow: torch.Tensor | None = None
+
+    @property
+    def moved(self) -> bool:
+        """Whether there is motion in it."""
+        return self.template_flow is not None or self.pair_flow is not None
 
 
 def reconstruct(
@@ -95,16 +106,21 @@ def reconstruct(
     of_prior = _frame_weights(frames, settings.prior_sigma or 1.0, near, settings).to(encoding.mask)
     for number in range(1, settings.outer_iterations + 1):
         images = iterates[-1].images
-        template_flow = motion(motion_input(images)[None])[0].unflatten(0, (frames, 2))
-        if number == settings.outer_iterations and not last_solve:
-            iterates.append(Iterate(images, template_flow, iterates[-1].report))
+        only_motion = number == settings.outer_iterations and not last_solve
+        if settings.pairwise:
+            template_flow, flow = None, motion(motion_input(images)[None], weights)[0].to(weights)
+        else:
+            template_flow = motion(motion_input(images)[None])[0].unflatten(0, (frames, 2)).to(weights)
+            flow = pair_flows(template_flow, weights)
+        given = flow if settings.pairwise else None
+        if only_motion:
+            iterates.append(Iterate(images, template_flow, iterates[-1].report, given))
             break
-        flow = pair_flows(template_flow, weights)
         prior = motion_compensated_average(images, flow, of_prior)
         solved, report = solve_motion_compensated(
             encoding, adjoint_images, flow, weights, prior, settings.regularisation, prior, settings.solve
         )
-        iterates.append(Iterate(solved, template_flow, report))
+        iterates.append(Iterate(solved, template_flow, report, given))
     return iterates
 
 

@@ -105,19 +105,18 @@ class CheckPlausibilityd(MapTransform):
             "motion": None,
         }
         sample[RECONSTRUCTION], sample[VIEW_SHARING], sample[REPORT] = last.images, shared, report
-        if last.template_flow is None:
+        motion = last.pair_flow if last.template_flow is None else last.template_flow
+        if motion is None:
             return sample
         finite = bool(torch.isfinite(torch.view_as_real(last.images)).all())
-        if not finite or not bool(torch.isfinite(last.template_flow).all()):
+        if not finite or not bool(torch.isfinite(motion).all()):
             report["reasons"].append("images or motion hold values that are not finite")
         else:
-            self._judge_motion(report, last.template_flow, sample)
+            self._judge_motion(report, motion, sample)
             if self.held_out_share > 0:
-                self._judge_held_out(report, last.template_flow, acquired)
+                self._judge_held_out(report, motion, acquired)
             if self.halves:
-                first, second = (
-                    self._solved(last.template_flow, acquired, mask)[1] for mask in interleaved_halves(acquired.mask)
-                )
+                first, second = (self._solved(motion, acquired, mask)[1] for mask in interleaved_halves(acquired.mask))
                 sample[UNCERTAINTY] = (first - second).abs() / 2
         if report["reasons"]:
             report["verdict"] = "implausible"
@@ -141,11 +140,9 @@ class CheckPlausibilityd(MapTransform):
     def _from_view_sharing(self) -> UnrolledSettings:
         return dataclasses.replace(self.settings, init="view_shared")
 
-    def _judge_motion(
-        self, report: dict[str, Any], template_flow: torch.Tensor, sample: Mapping[Hashable, Any]
-    ) -> None:
+    def _judge_motion(self, report: dict[str, Any], motion: torch.Tensor, sample: Mapping[Hashable, Any]) -> None:
         found = motion_range(
-            template_flow,
+            motion,
             roi=sample.get("roi"),
             spacing_mm=[float(size) for size in sample.get("spacing_mm", (1.0, 1.0))],
             cyclic=self.settings.cyclic,
@@ -157,9 +154,9 @@ class CheckPlausibilityd(MapTransform):
                 f"{self.largest_folding_percent:g} % are expected"
             )
 
-    def _judge_held_out(self, report: dict[str, Any], template_flow: torch.Tensor, acquired: _Acquired) -> None:
+    def _judge_held_out(self, report: dict[str, Any], motion: torch.Tensor, acquired: _Acquired) -> None:
         kept, held = hold_out_lines(acquired.mask, self.held_out_share, self.seed)
-        shared, solved = self._solved(template_flow, acquired, kept)
+        shared, solved = self._solved(motion, acquired, kept)
         ours, theirs = acquired.misfit(solved, held), acquired.misfit(shared, held)
         compared = compare_misfits(*(acquired.line_misfits(images, held, acquired.rows) for images in (solved, shared)))
         report["held_out"] = {
@@ -179,13 +176,13 @@ class CheckPlausibilityd(MapTransform):
             )
 
     def _solved(
-        self, template_flow: torch.Tensor, acquired: _Acquired, mask: torch.Tensor
+        self, motion: torch.Tensor, acquired: _Acquired, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """View sharing's images and those of the last solve from the lines of a mask alone, the motion being given."""
         encoding = acquired.encoding(mask)
         once = dataclasses.replace(self._from_view_sharing, outer_iterations=1)
-        given = template_flow.flatten(0, 1)[None]
-        shared, solved = reconstruct(encoding, encoding.adjoint(acquired.kspace), lambda _: given, once)
+        given = (motion if self.settings.pairwise else motion.flatten(0, 1))[None]
+        shared, solved = reconstruct(encoding, encoding.adjoint(acquired.kspace), lambda *_: given, once)
         return shared.images, solved.images
 
 
@@ -228,7 +225,7 @@ def _solve_row(number: int, iterate: Iterate) -> dict[str, Any]:
     residuals = torch.as_tensor(iterate.report.relative_residual, dtype=torch.float64).reshape(-1)
     return {
         "outer_iteration": number,
-        "motion": iterate.template_flow is not None,
+        "motion": iterate.moved,
         "cg_iterations": int(iterate.report.iterations),
         "largest_relative_residual": _number(float(residuals.max())),
         "relative_residual": [_number(float(residual)) for residual in residuals],
