@@ -179,14 +179,16 @@ def tuning(name: str, rate: int) -> dict[str, Any]:
 def case_scores(name: str, seed: int, rate: int, case: dict[str, Any]) -> list[dict[str, float]]:
     """Scores of the iterates of a case, the first images first; of a method without iterations a single row."""
     file = FOLDER / "scores" / name.replace(", ", " ").replace(" ", "_") / f"{seed}_R{rate:02g}_{case['case']}.json"
-    if not file.is_file():
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if kept.get("settings") != repr(SETTINGS):  # the bundle's defaults: scores of others are not compared with these
         data = strip(case, rate)
         with torch.no_grad():
             found = METHODS[name].reconstruct(case, data, rate, seed)
         rows = [scores_of(one, data) for one in (found if isinstance(found, list) else [found])]
         content = {"iterates": rows, "method": name, "seed": seed, "acceleration": rate}
-        write_json(file, content | {"case": case["case"], "view": case["view"], "commit": commit()})
-    return list(json.loads(file.read_text(encoding="utf-8"))["iterates"])
+        kept = content | {"case": case["case"], "view": case["view"], "settings": repr(SETTINGS), "commit": commit()}
+        write_json(file, kept)
+    return list(kept["iterates"])
 
 
 def scores_of(found: Iterate | torch.Tensor, data: Strip) -> dict[str, float]:
