@@ -23,7 +23,15 @@ import numpy as np
 import torch
 from cine_reconstruction_baselines import BASELINES, tuned
 from cine_strips import FOLDER, Strip, cases, strip, true_flow
-from cine_training_arms import BUDGET, FEWER_SEEDS, FRAMEWISE, SEEDS, framewise_network, motion_network
+from cine_training_arms import (
+    BUDGET,
+    FEWER_SEEDS,
+    FRAMEWISE,
+    SEEDS,
+    framewise_network,
+    motion_network,
+    shipped_network,
+)
 from claim_tables import ClaimTables, commit, write_json
 from framewise_encoding import adjoint_images, encoding_of
 from framewise_unrolled_network import unrolled
@@ -155,6 +163,8 @@ METHODS: dict[str, Method] = {
     ),
     "joint from SENSE": compensated(learned("recon-driven from SENSE"), SENSE, seeds=FEWER_SEEDS, rates=ENDS),
     "instance-optimised": compensated(instance),
+    "shipped weights": compensated(lambda seed: shipped_network()),
+    "shipped weights, separate": compensated(lambda seed: MotionOfFirstImages(shipped_network()), rates=ENDS),
     "true flow, all frames alike": with_true_flow(EVERY_FRAME, ENDS),
     "true flow": with_true_flow(),
 }

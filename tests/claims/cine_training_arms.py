@@ -201,6 +201,15 @@ def motion_network(name: str, seed: int) -> GroupwiseMotionNet:
     return network.eval()
 
 
+@functools.cache
+def shipped_network() -> GroupwiseMotionNet:
+    """The weights that the bundle ships."""
+    network = GroupwiseMotionNet()
+    file = REPOSITORY / "bundles" / BUNDLE / "models" / "model.pt"
+    network.load_state_dict(torch.load(file, weights_only=True))
+    return network.eval()
+
+
 @functools.lru_cache(maxsize=4)
 def framewise_network(seed: int) -> FramewiseUnrolled:
     network = FramewiseUnrolled()

@@ -210,7 +210,8 @@ def test_table_of_scores(rate: int) -> None:
 
 def test_table_of_iterations() -> None:
     rows = {}
-    for name in ("joint", "joint, photometric", "joint from SENSE", "separate", "instance-optimised", "true flow"):
+    ways = ("joint", "joint, photometric", "joint from SENSE", "separate", "shipped weights", "instance-optimised")
+    for name in (*ways, "true flow"):
         for rate in METHODS[name].rates:
             rows[f"{name}, R = {rate}"] = {
                 f"{metric}, K = {outer}": said(seeds_and_cases(name, rate, metric, outer), DIGITS[metric])
