@@ -41,10 +41,10 @@ class UnrolledSettings:
     outer_iterations: int = 3
     init: str = "view_shared"
     init_sigma: float = 1.5
-    weight_sigma: float = 2.0
+    weight_sigma: float = 1.5
     neighbours: int = 4
     regularisation: float = 0.3
-    prior_sigma: float = 2.0
+    prior_sigma: float = 1.5
     cyclic: bool = True
     pairwise: bool = False
     solve: SolveSettings = field(default_factory=SolveSettings)
