@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from cardiac_mri_mcmr_reconstruction.brightness import brightness
 from cardiac_mri_mcmr_reconstruction.unrolled_reconstruction import Iterate
 from clinbundles.mcmr.bilinear_warp import warp
 from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
@@ -93,12 +94,6 @@ def line_error(iterate: Iterate, held_out: torch.Tensor, encoding: CoilFourierEn
     """Difference of the images' k-space from lines that were held out, (T, N, X, Y), zero elsewhere."""
     difference = encoding.forward(iterate.images) - held_out
     return charbonnier(255 / brightness(iterate.images) * difference[held_out != 0])
-
-
-def brightness(images: torch.Tensor) -> torch.Tensor:
-    """The magnitude that 0.5 % of the pixels exceed."""
-    magnitude = images.detach().abs().flatten()
-    return torch.quantile(magnitude[:: max(1, magnitude.numel() // 500_000)], 0.995)
 
 
 def charbonnier(difference: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from monai.transforms import MapTransform, RandomizableTransform
 
+from clinbundles.mcmr.fourier import PHASE_ENCODING, READOUT, fftc, ifftc
+
 _KEPT = ("kspace", "mask", "sensitivity_maps", "reference", "flow_to_ed", "myocardium")
 
 
@@ -30,10 +32,10 @@ class CineTrainingTensorsd(MapTransform):
         kept: dict[Hashable, Any] = {
             key: torch.as_tensor(data[key]).as_subclass(torch.Tensor) for key in _KEPT if data.get(key) is not None
         }
-        rows = readout_to_image(kept["kspace"])
+        rows = ifftc(kept["kspace"], READOUT)
         whole = bool((kept["mask"] > 0).all())
         if whole:
-            coils = torch.fft.fftshift(torch.fft.ifft(torch.fft.ifftshift(rows, dim=-1), norm="ortho", dim=-1), dim=-1)
+            coils = ifftc(rows, PHASE_ENCODING)
             combined = (coils * kept["sensitivity_maps"].conj()).sum(1)
             magnitude = kept["reference"].abs() if "reference" in kept else combined.abs()
             kept["reference"] = torch.polar(magnitude, combined.angle())
@@ -74,7 +76,7 @@ class RandReadoutStripd(RandomizableTransform, MapTransform):
         for key in _KEPT:
             if key in sample and (key != "mask" or sample[key].ndim == 3):
                 sample[key] = sample[key][..., first : first + rows, :]
-        sample["kspace"] = image_to_readout(sample["kspace"])
+        sample["kspace"] = fftc(sample["kspace"], READOUT)
         return sample
 
 
@@ -130,15 +132,3 @@ def prepare_cine(
     }
     given = {key: moved[key] for key in ("mask", "sensitivity_maps")}
     return moved["kspace"], moved, (), given
-
-
-def readout_to_image(kspace: torch.Tensor) -> torch.Tensor:
-    """Centred orthonormal inverse Fourier transform along the readout, the last axis but one."""
-    shifted = torch.fft.ifftshift(kspace, dim=-2)
-    return torch.fft.fftshift(torch.fft.ifft(shifted, norm="ortho", dim=-2), dim=-2)
-
-
-def image_to_readout(rows: torch.Tensor) -> torch.Tensor:
-    """The inverse of :func:`readout_to_image`."""
-    shifted = torch.fft.ifftshift(rows, dim=-2)
-    return torch.fft.fftshift(torch.fft.fft(shifted, norm="ortho", dim=-2), dim=-2)

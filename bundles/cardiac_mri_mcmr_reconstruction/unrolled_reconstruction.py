@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from cardiac_mri_mcmr_reconstruction.brightness import brightness
 from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
 from clinbundles.mcmr.conjugate_gradient import ConvergenceReport
 from clinbundles.mcmr.flow_composition import pair_flows
@@ -141,6 +142,5 @@ def first_images(encoding: CoilFourierEncoding, adjoint_images: torch.Tensor, se
 
 def motion_input(images: torch.Tensor) -> torch.Tensor:
     """What the motion network sees: magnitudes (T, X, Y) of the whole cine in [0, 1], the brightest 0.5 % cut off."""
-    magnitude = images.abs()
-    top = torch.quantile(magnitude.detach().flatten()[:: max(1, magnitude.numel() // 500_000)], 0.995)
-    return (magnitude / top.clamp(min=torch.finfo(top.dtype).tiny)).clamp(max=1.0)
+    top = brightness(images)
+    return (images.abs() / top.clamp(min=torch.finfo(top.dtype).tiny)).clamp(max=1.0)

@@ -18,11 +18,11 @@ from monai.transforms import Compose
 
 from cardiac_mri_mcmr_reconstruction.case_files import FindCaseFilesd
 from cardiac_mri_mcmr_reconstruction.pipeline import preprocessing
-from cardiac_mri_mcmr_reconstruction.training_samples import image_to_readout, readout_to_image
 from clinbundles.data import datalist
 from clinbundles.data.atomic_file import atomic_path
 from clinbundles.data.manifest import read_manifest
 from clinbundles.kspace import LoadKspaced, SampleLinesd
+from clinbundles.mcmr.fourier import READOUT, fftc, ifftc
 from clinbundles.phantoms.cine_kspace.simulated_kspace import SIMULATOR_REVISION, true_pair_flows
 
 BUNDLE = "cardiac_mri_mcmr_reconstruction"
@@ -54,7 +54,7 @@ def strip(case: dict[str, Any], rate: float) -> Strip:
         first = first_row(case, sample["kspace"].shape[-2])
         found = {name: of_rows(sample[name], first) for name in ("reference", "sensitivity_maps", "myocardium")}
         found["flow_to_ed"] = of_rows(sample["flow_to_ed"], first)
-        found["kspace"] = image_to_readout(of_rows(readout_to_image(plain(sample["kspace"])), first))
+        found["kspace"] = fftc(of_rows(ifftc(plain(sample["kspace"]), READOUT), first), READOUT)
         found["mask"] = plain(sample["mask"])
         x0, y0, x1, y1 = (int(edge) for edge in case["roi"])
         found["roi"] = torch.tensor([max(x0 - first, 0), y0, min(x1 - first, ROWS), y1])

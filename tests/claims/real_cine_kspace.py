@@ -30,9 +30,8 @@ from cine_strips import COILS, plain
 from scipy.ndimage import gaussian_filter, label
 
 from cardiac_mri_mcmr_reconstruction.pipeline import preprocessing
-from cardiac_mri_mcmr_reconstruction.training_samples import image_to_readout, readout_to_image
 from clinbundles.cine.cine_files import exam_files, read_planes
-from clinbundles.mcmr.fourier import fft2c, ifft2c
+from clinbundles.mcmr.fourier import READOUT, fft2c, fftc, ifft2c, ifftc
 from clinbundles.phantoms.cine_kspace.coil_array import draw_coils
 from clinbundles.phantoms.cine_kspace.look import draw_look
 from clinbundles.phantoms.heart.simulated_exam import exam_heart
@@ -184,7 +183,7 @@ def undersampled(case: dict[str, Any], rate: float) -> dict[str, Any]:
     last -= (last - first) % 8
     rows = slice(first, last)
     return {
-        "kspace": image_to_readout(readout_to_image(plain(sample["kspace"]))[..., rows, :]),
+        "kspace": fftc(ifftc(plain(sample["kspace"]), READOUT)[..., rows, :], READOUT),
         "mask": plain(sample["mask"]),
         "sensitivity_maps": plain(sample["sensitivity_maps"])[..., rows, :].contiguous(),
         "reference": reference[..., rows, :].contiguous(),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from clinbundles.mcmr.fourier import fft2c
+from clinbundles.mcmr.fourier import READOUT, fft2c, ifftc
 
 KEPT_MIDDLE = 1
 """Lines on each side of the middle of k-space that are never held out: without them a frame has no brightness."""
@@ -91,8 +91,7 @@ def line_misfits(
             continue
         error = (fft2c(sensitivity_maps * image)[:, :, lines] - kspace[frame][:, :, lines]) * sampled[:, lines]
         if rows is not None and mask.ndim == 2:
-            unshifted = torch.fft.ifft(torch.fft.ifftshift(error, dim=1), dim=1, norm="ortho")
-            error = torch.fft.fftshift(unshifted, dim=1)[:, rows[0] : rows[1]]
+            error = ifftc(error, READOUT)[:, rows[0] : rows[1]]
         found.append(error.abs().double().square().sum((0, 1)).cpu())
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 

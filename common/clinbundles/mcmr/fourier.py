@@ -17,15 +17,26 @@ from __future__ import annotations
 import torch
 
 PLANE = (-2, -1)
+READOUT, PHASE_ENCODING = -2, -1
 
 
 def fft2c(image: torch.Tensor) -> torch.Tensor:
     """Image (..., X, Y) to centred k-space (..., X, Y); orthonormal, so that the norm stays (Parseval)."""
-    return torch.fft.fftshift(torch.fft.fft2(torch.fft.ifftshift(image, dim=PLANE), dim=PLANE, norm="ortho"), dim=PLANE)
+    return fftc(image, PLANE)
 
 
 def ifft2c(kspace: torch.Tensor) -> torch.Tensor:
     """Centred k-space (..., X, Y) to image (..., X, Y); inverse and adjoint of `fft2c`."""
-    return torch.fft.fftshift(
-        torch.fft.ifft2(torch.fft.ifftshift(kspace, dim=PLANE), dim=PLANE, norm="ortho"), dim=PLANE
-    )
+    return ifftc(kspace, PLANE)
+
+
+def fftc(image: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
+    """Image to centred k-space along some axes alone; orthonormal."""
+    axes = (dim,) if isinstance(dim, int) else dim
+    return torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(image, dim=axes), dim=axes, norm="ortho"), dim=axes)
+
+
+def ifftc(kspace: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
+    """Centred k-space to image along some axes alone; inverse and adjoint of `fftc`."""
+    axes = (dim,) if isinstance(dim, int) else dim
+    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(kspace, dim=axes), dim=axes, norm="ortho"), dim=axes)

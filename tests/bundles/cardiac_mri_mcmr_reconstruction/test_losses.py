@@ -6,9 +6,9 @@ import pytest
 import torch
 from moving_disc_case import SETTINGS, beating_flow, disc_sample, moving_disc
 
+from cardiac_mri_mcmr_reconstruction.brightness import brightness
 from cardiac_mri_mcmr_reconstruction.losses import (
     McmrLoss,
-    brightness,
     charbonnier,
     photometric,
     spatial_difference,
