@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from monai.inferers import Inferer
 
 from cardiac_mri_mcmr_reconstruction.instance_optimised_motion import InstanceOptimisedMotion
-from cardiac_mri_mcmr_reconstruction.reconstruction_inferer import ReconstructionInferer
-from cardiac_mri_mcmr_reconstruction.unrolled_reconstruction import Iterate
+from cardiac_mri_mcmr_reconstruction.unrolled_reconstruction import Iterate, UnrolledSettings, reconstruct
+from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
 from clinbundles.mcmr.motion_compensated_solve import SolveSettings
 
 MOTIONS = ("network", "instance")
@@ -29,7 +30,7 @@ class CasesOfBatch(list[list[Iterate]]):
         return list(self)
 
 
-class CineInferer(ReconstructionInferer):
+class CineInferer(Inferer):
     """Reconstructs the cases of a batch.
 
     Args:
@@ -37,6 +38,7 @@ class CineInferer(ReconstructionInferer):
         tolerance: of the conjugate gradients, relative.
         max_iterations: of the conjugate gradients.
         cyclic: the last frame is next to the first.
+        last_solve: False: no solve after the last motion; for losses of motion alone.
         settings: further ones of :class:`~cardiac_mri_mcmr_reconstruction.unrolled_reconstruction.UnrolledSettings`.
 
     Raises:
@@ -49,12 +51,15 @@ class CineInferer(ReconstructionInferer):
         tolerance: float = 1.0e-4,
         max_iterations: int = 20,
         cyclic: bool = True,
+        last_solve: bool = True,
         **settings: Any,
     ) -> None:
         if motion not in MOTIONS:
             raise ValueError(f"motion is {motion!r}: expected {' or '.join(map(repr, MOTIONS))}")
         solve = SolveSettings(tolerance=tolerance, max_iterations=max_iterations)
-        super().__init__(cyclic=cyclic, solve=solve, **settings)
+        super().__init__()
+        self.last_solve = last_solve
+        self.settings = UnrolledSettings(cyclic=cyclic, solve=solve, **settings)
         self.instance = InstanceOptimisedMotion(cyclic=cyclic) if motion == "instance" else None
 
     def __call__(
@@ -66,5 +71,24 @@ class CineInferer(ReconstructionInferer):
         *args: Any,
         **kwargs: Any,
     ) -> CasesOfBatch:
-        """Iterates of each case; arguments as in :class:`ReconstructionInferer`."""
-        return CasesOfBatch(super().__call__(inputs, self.instance or network, mask, sensitivity_maps, *args, **kwargs))
+        """Iterates of each case.
+
+        Args:
+            inputs: k-space (B, T, N, X, Y).
+            network: motion network.
+            mask: (B, T, Y) or (B, T, X, Y).
+            sensitivity_maps: (B, N, X, Y).
+            args: further arguments of the network.
+            kwargs: further named arguments of the network.
+        """
+        motion = self.instance or (lambda *seen: network(*seen, *args, **kwargs))
+        cases = CasesOfBatch()
+        for kspace, sampled, maps in zip(inputs, mask, sensitivity_maps, strict=True):
+            encoding = CoilFourierEncoding(_plain(maps), _plain(sampled))
+            adjoint = encoding.adjoint(_plain(kspace))
+            cases.append(reconstruct(encoding, adjoint, motion, self.settings, self.last_solve))
+        return cases
+
+
+def _plain(values: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(values).as_subclass(torch.Tensor)
