@@ -34,6 +34,7 @@ def datalist(
 
     Returns:
         One dictionary per case: `case`, `patient`, the file keys of the manifest (str), its constants and fields.
+        A simulated patient with several images gives one per image (`limit` counts patients).
         The order is the order of the manifest or the natural order of the ids; it never depends on the machine.
 
     Raises:

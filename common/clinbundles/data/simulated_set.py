@@ -33,6 +33,7 @@ Simulator = Callable[..., dict[str, Any]]
 """`simulate(folder, seed, **arguments)` writes files into `folder` (Path) and returns the case's dictionary.
 
 A value that is a Path, or a text that names a file written, is a file relative to `folder`; all others are plain JSON.
+A case of several independent samples, such as the images of a patient, has them as `records`, a list of dictionaries.
 Everything random comes from `seed`. If the code changes its output, raise `SIMULATOR_REVISION` of its module.
 """
 
@@ -53,6 +54,9 @@ def simulated_cases(
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Cases of a simulated set in the order of their seeds; those that are missing are generated first.
+
+    A case that has `records` gives one dictionary for each of them, which also holds what is said of the whole case;
+    `limit` counts cases.
 
     Several processes may ask at once: one generates, the others wait for it. A complete set is only read, so that it
     may lie on a read-only disk.
@@ -80,7 +84,7 @@ def simulated_cases(
                 for _ in _generate(folder, target, arguments, todo, workers):
                     bar.update()
     _refuse_other_recipe(folder, recipe)
-    return [_read_case(folder, seed) for seed in seeds]
+    return [record for seed in seeds for record in _read_case(folder, seed)]
 
 
 def generate_case(folder: Path, target: str, arguments: dict[str, Any], seed: int) -> int:
@@ -98,8 +102,7 @@ def generate_case(folder: Path, target: str, arguments: dict[str, Any], seed: in
             if problem.__traceback__ is not None and problem.__traceback__.tb_next is None:
                 raise SimulatedSetError(f"{target} does not take the manifest's arguments: {problem}") from None
             raise
-        entry, files = _plain(returned, workshop, target)
-        record = {"seed": seed, "entry": entry, "files": files}
+        record = {"seed": seed, **_plain_case(returned, workshop, target)}
         _write_json(workshop / "case.json", record)
         for path in workshop.rglob("*"):
             _flush(path)
@@ -150,10 +153,23 @@ def _revision(target: str) -> int:
     return int(getattr(module, "SIMULATOR_REVISION", 1))
 
 
-def _plain(returned: Any, workshop: Path, target: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The entry as JSON and, for each key that is a file, the file's name, size and hash."""
+def _plain_case(returned: Any, workshop: Path, target: str) -> dict[str, Any]:
+    """What case.json says of a case: `entry`, `files` and, where there are any, `records` of both."""
     if not isinstance(returned, dict):
         raise SimulatedSetError(f"{target} returned {type(returned).__name__}, expected the dictionary of the case")
+    of_case = {key: value for key, value in returned.items() if key != "records"}
+    case = _plain(of_case, workshop, target)
+    parts = [case]
+    if "records" in returned:
+        case["records"] = [_plain(record, workshop, target) for record in returned["records"]]
+        parts += case["records"]
+    if not any(part["files"] for part in parts):
+        raise SimulatedSetError(f"{target} returned no file: expected names of files that it wrote into its folder")
+    return case
+
+
+def _plain(returned: dict[str, Any], workshop: Path, target: str) -> dict[str, Any]:
+    """`entry`: JSON; `files`: for each key that is a file, its name, size and hash."""
     entry, files = {}, {}
     for key, value in returned.items():
         is_path = isinstance(value, os.PathLike)
@@ -165,27 +181,36 @@ def _plain(returned: Any, workshop: Path, target: str) -> tuple[dict[str, Any], 
             raise SimulatedSetError(f"{target} says that {key!r} is the file {value}, but wrote no such file")
         else:
             entry[key] = value
-    if not files:
-        raise SimulatedSetError(f"{target} returned no file: expected names of files that it wrote into its folder")
     try:
         json.dumps(entry)
     except TypeError as problem:
         raise SimulatedSetError(f"{target} returned values that JSON cannot hold: {problem}") from None
-    return entry, files
+    return {"entry": entry, "files": files}
 
 
-def _read_case(folder: Path, seed: int) -> dict[str, Any]:
-    record = json.loads(_case_file(folder, seed).read_text(encoding="utf-8"))
-    place = folder / _case_name(seed)
-    case: dict[str, Any] = {"case": _case_name(seed), "patient": _case_name(seed), **record["entry"]}
-    for key, file in record["files"].items():
+def _read_case(folder: Path, seed: int) -> list[dict[str, Any]]:
+    name, place = _case_name(seed), folder / _case_name(seed)
+    said = json.loads(_case_file(folder, seed).read_text(encoding="utf-8"))
+    case = {"case": name, "patient": name, **_with_paths(said, place)}
+    if "records" not in said:
+        return [case]
+    return [
+        {**case, "case": f"{name}_{number}", **_with_paths(record, place)}
+        for number, record in enumerate(said["records"])
+    ]
+
+
+def _with_paths(said: dict[str, Any], place: Path) -> dict[str, Any]:
+    """An entry with the absolute paths of its files, which must be there in full."""
+    entry = dict(said["entry"])
+    for key, file in said["files"].items():
         path = place / file["name"]
         size = path.stat().st_size if path.is_file() else None
         if size != file["bytes"]:
             found = "missing" if size is None else f"{size} bytes long instead of {file['bytes']}"
             raise MissingDataError(f"{path} is {found}: delete the folder {place}, the next run makes it again")
-        case[key] = str(path)
-    return case
+        entry[key] = str(path)
+    return entry
 
 
 def _refuse_other_recipe(folder: Path, recipe: dict[str, Any]) -> None:
