@@ -1,0 +1,1 @@
+"""Differential privacy: steerable layers, per-sample gradients, private updates, accounting, audits."""
