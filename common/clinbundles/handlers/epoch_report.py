@@ -23,9 +23,9 @@ _logger = logging.getLogger("clinbundles")
 class EpochReport:
     """Says after each epoch what was reached, and at the end where the results are.
 
-    The line and the row of `history.csv` hold the mean loss (`train_loss`) and the trainer's other metrics, the
-    learning rate, the validator's metrics if it ran in this epoch (prefix `val_`), and the seconds. A resumed run
-    continues the table that it finds.
+    The line and the row of `history.csv` hold the mean loss (`train_loss`; not of a private training) and the trainer's
+    other metrics, the learning rate, the validator's metrics if it ran in this epoch (prefix `val_`), and the seconds.
+    A resumed run continues the table that it finds.
     Place it after the `ValidationHandler`. On an evaluator that runs alone it prints that evaluator's metrics and
     leaves tables to others.
 
@@ -43,7 +43,7 @@ class EpochReport:
 
     def attach(self, engine: Engine) -> None:
         """Register on the trainer, which also gets the metric `train_loss`, or on an evaluator that runs alone."""
-        if _trains(engine):  # on every rank: the mean is over all of them
+        if _trains(engine) and not getattr(engine, "keeps_loss_private", False):  # on every rank: the mean of them all
             Average(output_transform=_loss).attach(engine, "train_loss")
         if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
             return

@@ -59,7 +59,7 @@ class RunRecord:
         output_dir: str,
         parameters: Mapping[str, Any] | None = None,
         manifests: Sequence[str] = (),
-        artifacts: Sequence[str] = ("*.csv", "*.png"),
+        artifacts: Sequence[str] = ("*.csv", "*.png", "models/privacy_statement.json"),
         most_files: int = 20,
         each_iteration: bool = False,
     ) -> None:

@@ -73,6 +73,10 @@ class TrainingCheckpoints:
             raise FileNotFoundError(f"no checkpoint to resume from: {self.resume_from} does not exist")
         device = next(self.network.parameters()).device
         state = torch.load(self.resume_from, map_location=device, weights_only=True)
+        self.restore(engine, state)
+
+    def restore(self, engine: Engine, state: dict[str, Any]) -> None:
+        """Go on from the content of `resume_from`."""
         self.network.load_state_dict(state.get("model", state))
         if "trainer" not in state:
             _logger.info("Start from the weights in %s; the training itself starts anew.", self.resume_from)
@@ -97,21 +101,27 @@ class TrainingCheckpoints:
         """Save the state, and the weights if they are the best so far."""
         if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
             return
-        weights = self.network.state_dict()
         best = {"metric": -1.0, "epoch": -1}
         if self.validator is not None:
             best["metric"] = float(getattr(self.validator.state, "best_metric", -1.0))
             best["epoch"] = int(getattr(self.validator.state, "best_metric_epoch", -1))
-        state = {
-            "model": weights,
+        self._save(self.state(engine, best), "last.pt")
+        if self.validator is None or best["epoch"] in (-1, engine.state.epoch):
+            self._save(self.weights(engine), "model.pt")
+
+    def state(self, engine: Engine, best: dict[str, Any]) -> dict[str, Any]:
+        """What `last.pt` holds."""
+        return {
+            "model": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict() if self.lr_scheduler is not None else {},
             "trainer": {"epoch": engine.state.epoch, "iteration": engine.state.iteration},
             "best": best,
         }
-        self._save(state, "last.pt")
-        if self.validator is None or best["epoch"] in (-1, engine.state.epoch):
-            self._save(weights, "model.pt")
+
+    def weights(self, engine: Engine) -> dict[str, Any]:
+        """What `model.pt` holds."""
+        return self.network.state_dict()
 
     def _save(self, content: dict[str, Any], name: str) -> None:
         with atomic_path(self.ckpt_dir / name) as draft:
