@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from clinbundles.data.class_table import ClassTable
+from clinbundles.data.duplicate_images import refuse_copies_across_splits
 from clinbundles.data.manifest import Manifest, read_manifest
 from clinbundles.data.problems import ManifestError, MissingDataError
 from clinbundles.data.simulated_set import cache_folder, simulated_cases
@@ -34,11 +36,13 @@ def datalist(
 
     Returns:
         One dictionary per case: `case`, `patient`, the file keys of the manifest (str), its constants and fields.
-        A simulated patient with several images gives one per image (`limit` counts patients).
+        A simulated patient with several images gives one per image (`limit` counts patients). A table of labelled
+        images gives `image`, `label` (int) and, where the table has them, `patient_id` and `split`.
         The order is the order of the manifest or the natural order of the ids; it never depends on the machine.
 
     Raises:
-        ManifestError: the manifest is wrong, or has no such split.
+        ManifestError: the manifest or its table is wrong, or there is no such split; a patient, or copies of an image
+            in a table, are in two splits.
         MissingDataError: the folder or a file is missing (the first 5 are listed), or the split is empty.
         SimulatedSetError: the simulated set on disk was made with other arguments.
     """
@@ -58,7 +62,7 @@ def _cases_on_disk(manifest: Manifest, dataset_dir: str | os.PathLike[str] | Non
     patterns = manifest.layout
     if patterns is None:
         raise ManifestError(f"{manifest.path} has no layout")
-    lead = next(iter(patterns.files.values()))
+    lead = patterns.lead
     if not dataset_dir:
         raise MissingDataError(f"{manifest.name} needs dataset_dir: the folder with {lead}. {manifest.how_to_get()}")
     root = Path(dataset_dir).expanduser().resolve()
@@ -73,7 +77,10 @@ def _cases_on_disk(manifest: Manifest, dataset_dir: str | os.PathLike[str] | Non
             f"no file under {root} matches {lead!r}, which leads to the cases of {manifest.name}; the folder "
             f"holds {inside}. Check dataset_dir. {manifest.how_to_get()}"
         )
-    chosen = list(found) if split == "all" else assign_splits(found, manifest.splits)[split]
+    table = isinstance(patterns, ClassTable)
+    rule = patterns.splits(found, manifest.splits) if isinstance(patterns, ClassTable) else manifest.splits
+    assigned = assign_splits(found, rule) if table or split != "all" else {}
+    chosen = list(found) if split == "all" else assigned[split]
     if not chosen:
         raise MissingDataError(
             f"split {split!r} of {manifest.name} is empty: none of the {len(found)} cases under {root} belongs to it. "
@@ -104,4 +111,8 @@ def _cases_on_disk(manifest: Manifest, dataset_dir: str | os.PathLike[str] | Non
             f"{len(missing)} files of {manifest.name}, split {split!r}, are missing under {root}:\n  {shown}\n"
             f"Complete the folder or correct {manifest.path.name}. {manifest.how_to_get()}"
         )
+    if table:
+        images = {case: patterns.paths(root, values)["image"] for case, values in found.items()}
+        there = {case: image for case, image in images.items() if image.is_file()}
+        refuse_copies_across_splits(there, assigned, manifest.name)
     return cases

@@ -54,6 +54,11 @@ class FilePatterns:
                 ) from None
 
     @property
+    def lead(self) -> str:
+        """The pattern that finds the cases."""
+        return next(iter(self.files.values()))
+
+    @property
     def field_names(self) -> list[str]:
         """Fields of the leading pattern, in their order."""
         lead, pattern = next(iter(self.files.items()))
@@ -64,9 +69,8 @@ class FilePatterns:
 
         The id is the value of the only field, or all values joined by `_`.
         """
-        pattern = next(iter(self.files.values()))
         expression, seen = "", set()
-        for literal, name, _, _ in string.Formatter().parse(pattern):
+        for literal, name, _, _ in string.Formatter().parse(self.lead):
             expression += re.escape(literal)
             if name in seen:
                 expression += f"(?P={name})"
@@ -76,7 +80,7 @@ class FilePatterns:
         # glob has signs of its own: brackets and stars of a folder's name stand for themselves
         literal_glob = "".join(
             re.sub(r"([\[\]*?])", r"[\1]", literal) + ("*" if name else "")
-            for literal, name, _, _ in string.Formatter().parse(pattern)
+            for literal, name, _, _ in string.Formatter().parse(self.lead)
         )
         cases = {}
         for path in root.glob(literal_glob):

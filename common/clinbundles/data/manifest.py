@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clinbundles.data.class_table import ClassTable
 from clinbundles.data.file_patterns import FilePatterns
 from clinbundles.data.manifest_schema import schema_problems
 from clinbundles.data.problems import ManifestError
@@ -23,7 +24,8 @@ class Manifest:
         name: identifier, also the name of a simulated set's folder.
         title, description, modality, licence, citation: texts for people.
         access: `url`, `registration` (bool) and optionally `steps`; empty for a simulated set.
-        layout: where the files of a case are, under the user's root folder; None for a simulated set.
+        layout: where the files of a case are, under the user's root folder, by patterns or by a table of labelled
+            images; None for a simulated set.
         constants: values that hold for every case of a layout (such as `fov_mm`).
         simulator: dotted name of the simulator and its keyword arguments; None for a real set.
         splits: as in the file (see CONTRIBUTING.md).
@@ -38,7 +40,7 @@ class Manifest:
     licence: str
     citation: str
     access: dict[str, Any]
-    layout: FilePatterns | None
+    layout: FilePatterns | ClassTable | None
     constants: dict[str, Any]
     simulator: tuple[str, dict[str, Any]] | None
     splits: dict[str, Any]
@@ -97,7 +99,7 @@ def read_manifest(manifest: str | os.PathLike[str] | Manifest) -> Manifest:
     return Manifest(
         **{key: content[key] for key in ("name", "title", "description", "modality", "licence", "citation", "splits")},
         access=content.get("access", {}),
-        layout=_patterns(layout) if layout else None,
+        layout=_layout(layout) if layout else None,
         constants=layout.get("constants", {}) if layout else {},
         simulator=(simulator["_target_"], {k: v for k, v in simulator.items() if k != "_target_"})
         if simulator
@@ -125,7 +127,9 @@ def _find(manifest: str | os.PathLike[str]) -> Path:
     return known[text]
 
 
-def _patterns(layout: dict[str, Any]) -> FilePatterns:
+def _layout(layout: dict[str, Any]) -> FilePatterns | ClassTable:
+    if "table" in layout:
+        return ClassTable(layout["table"], tuple(layout.get("classes", ())))
     return FilePatterns(layout["files"], layout.get("optional", []), layout.get("fields", {}))
 
 
@@ -138,13 +142,15 @@ def _contradictions(content: dict[str, Any]) -> list[str]:
         return ["layout, simulator: both are given; expected one: the files of a real set, or a simulator"]
     if "simulator" in content:
         return _overlapping_seeds(splits)
+    mixed = _mixed_layout(content["layout"])
+    if mixed:
+        return mixed
     try:
-        patterns = _patterns(content["layout"])
+        patterns = _layout(content["layout"])
     except ManifestError as problem:
         return [str(problem)]
-    clash = sorted(
-        {*patterns.files, *patterns.field_names, "case", "patient"} & {*content["layout"].get("constants", {})}
-    )
+    files = {} if isinstance(patterns, ClassTable) else patterns.files
+    clash = sorted({*files, *patterns.field_names, "case", "patient"} & {*content["layout"].get("constants", {})})
     problems = [
         f"layout.constants.{key}: is also a file, a field of the patterns, or a name that every case has; rename it"
         for key in clash
@@ -156,6 +162,15 @@ def _contradictions(content: dict[str, Any]) -> list[str]:
         field, known = splits["by_field"]["field"], ", ".join(patterns.field_names)
         problems.append(f"splits.by_field.field: found {field!r}, expected a field of the patterns: {known}")
     return problems
+
+
+def _mixed_layout(layout: dict[str, Any]) -> list[str]:
+    if ("files" in layout) == ("table" in layout):
+        return ["layout: expected either files (patterns) or table (a CSV file of labelled images)"]
+    wrong = ("optional", "fields") if "table" in layout else ("classes",)
+    return [
+        f"layout.{key}: does not go with {'table' if 'table' in layout else 'files'}" for key in wrong if key in layout
+    ]
 
 
 def _overlapping_seeds(splits: dict[str, Any]) -> list[str]:

@@ -36,14 +36,14 @@ def listed_cases(entries: list[Any]) -> list[str]:
     return cases
 
 
-def assign_splits(cases: Mapping[str, Mapping[str, str]], splits: Mapping[str, Any]) -> dict[str, list[str]]:
+def assign_splits(cases: Mapping[str, Mapping[str, Any]], splits: Mapping[str, Any]) -> dict[str, list[str]]:
     """Split -> case ids, for the cases found on disk (id -> field values).
 
     An explicit list is returned as it stands, with cases that are not on disk. A case's patient is its field
     `patient`, or the case itself.
 
     Raises:
-        ManifestError: one patient would be in two splits.
+        ManifestError: one patient would be in two splits, or a case has no value for the rule's field.
     """
     (form, rule), *_ = splits.items()
     if form == "explicit":
@@ -56,18 +56,22 @@ def assign_splits(cases: Mapping[str, Mapping[str, str]], splits: Mapping[str, A
         of_value = {value: name for name, values in rule["values"].items() for value in values}
         assigned = {name: [] for name in rule["values"]}
         for case, values in cases.items():
+            if rule["field"] not in values:
+                raise ManifestError(
+                    f"{case!r} has no {rule['field']!r}, by which the manifest splits: add it, or use a seeded rule"
+                )
             if values[rule["field"]] in of_value:
                 assigned[of_value[values[rule["field"]]]].append(case)
     _refuse_shared_patients(assigned, cases)
     return assigned
 
 
-def patient_of(case: str, values: Mapping[str, str]) -> str:
+def patient_of(case: str, values: Mapping[str, Any]) -> str:
     """Patient id of a case: its field `patient`, or the case's own id."""
-    return values.get("patient", case)
+    return str(values.get("patient", case))
 
 
-def _refuse_shared_patients(assigned: dict[str, list[str]], cases: Mapping[str, Mapping[str, str]]) -> None:
+def _refuse_shared_patients(assigned: dict[str, list[str]], cases: Mapping[str, Mapping[str, Any]]) -> None:
     split_of: dict[str, str] = {}
     for split, names in assigned.items():
         if len(set(names)) < len(names):

@@ -45,6 +45,19 @@ def test_no_two_cases_are_alike(write_manifest, simulated_content, tmp_path):
     assert len({Path(case["image"]).read_bytes() for case in cases}) == 6
 
 
+def test_records_of_a_case_are_listed_one_by_one_and_limit_counts_cases(write_manifest, simulated_content, tmp_path):
+    simulated_content["simulator"] = {"_target_": "toy_simulators.simulate_two_records"}
+    path = write_manifest(simulated_content)
+    records = datalist(path, tmp_path, "training", limit=2)
+    assert [record["case"] for record in records] == ["000010_0", "000010_1", "000011_0", "000011_1"]
+    assert [record["label"] for record in records] == [0, 1, 0, 1]
+    assert [record["patient"] for record in records] == ["P10", "P10", "P11", "P11"]
+    assert len({Path(record["image"]).read_bytes() for record in records}) == 4
+    Path(records[3]["image"]).unlink()
+    with pytest.raises(MissingDataError, match=r"000011/1\.npy is missing"):
+        datalist(path, tmp_path, "training")
+
+
 def test_broken_off_generation_leaves_no_half_made_case_and_is_resumed(write_manifest, simulated_content, tmp_path):
     fail_at = tmp_path / "fail_at"
     fail_at.write_text("12")

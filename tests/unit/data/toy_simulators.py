@@ -31,6 +31,14 @@ def simulate_until_broken_off(folder: Path, seed: int, fail_at: str) -> dict[str
     return entry
 
 
+def simulate_two_records(folder: Path, seed: int) -> dict[str, Any]:
+    records = []
+    for number in range(2):
+        np.save(folder / f"{number}.npy", np.array([seed, number]))
+        records.append({"image": f"{number}.npy", "label": number})
+    return {"patient": f"P{seed}", "records": records}
+
+
 def simulate_without_file(folder: Path, seed: int) -> dict[str, Any]:
     return {"image": Path("image.npy")}
 
