@@ -62,7 +62,7 @@ def draw_nucleus(label: LeukocyteClass, cell_radius_um: float, rng: np.random.Ge
     bilobed = label == LeukocyteClass.BILOBED
     lobes = 2 if bilobed else int(rng.integers(3, 5))
     span = math.pi * (rng.uniform(0.75, 1.0) if bilobed else rng.uniform(1.1, 1.5))
-    angles = np.linspace(-span / 2, span / 2, lobes)
+    angles = np.linspace(-span / 2, span / 2, lobes, dtype=np.float64)
     arc_um = rng.uniform(0.42, 0.55) * cell_radius_um
     centres = arc_um * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     return Nucleus(centres, angles, rng.uniform(0.85, 1.15, lobes))
