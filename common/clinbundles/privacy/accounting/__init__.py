@@ -1,0 +1,1 @@
+"""How much privacy a training spends: planned before it, recorded during it, stated and checked after it."""
