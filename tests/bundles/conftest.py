@@ -59,6 +59,16 @@ class Bundle:
     def metadata(self) -> dict[str, Any]:
         return json.loads((self.root / "configs" / "metadata.json").read_text(encoding="utf-8"))
 
+    @property
+    def is_private(self) -> bool:
+        """Whether its training is differentially private: it then keeps the training loss to itself."""
+        return bool(self.settings.get("private"))
+
+    @property
+    def progress(self) -> str:
+        """What the training reports once an epoch."""
+        return "epsilon" if self.is_private else "train_loss"
+
     def config(self, *names: str) -> str:
         """Value of --config_file for configs of this bundle."""
         paths = [str(self.root / "configs" / f"{name}.yaml") for name in names]

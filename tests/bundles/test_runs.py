@@ -17,11 +17,20 @@ def history(folder):
         return list(csv.DictReader(file))
 
 
+def steps_of(state):
+    """Steps of the optimizer; of a private training those that its ledger has recorded."""
+    if "privacy" in state:
+        return sum(steps for _, _, steps in state["privacy"]["ledger"]["segments"])
+    return float(next(iter(state["optimizer"]["state"].values()))["step"])
+
+
 def test_training_writes_weights_state_and_history_into_output_dir(bundle, chain):
     first = chain.folder / "first training"
-    assert sorted(path.name for path in (first / "models").iterdir()) == ["last.pt", "model.pt"]
+    statement = ["privacy_statement.json"] if bundle.is_private else []
+    assert sorted(path.name for path in (first / "models").iterdir()) == ["last.pt", "model.pt", *statement]
     row = history(first)[0]
-    assert math.isfinite(float(row["train_loss"]))
+    assert math.isfinite(float(row[bundle.progress]))
+    assert ("train_loss" in row) is not bundle.is_private
     assert math.isfinite(float(row[f"val_{bundle.settings['metric']}"]))
 
 
@@ -31,9 +40,10 @@ def test_training_prints_one_line_per_epoch_and_where_the_results_are(chain):
     assert str(chain.trained) in chain.log["train"].split("Done. Results in")[1]
 
 
-def test_checkpoint_holds_what_resuming_needs(chain):
+def test_checkpoint_holds_what_resuming_needs(bundle, chain):
     state = torch.load(chain.folder / "first training" / "models" / "last.pt", weights_only=True)
-    assert set(state) == {"model", "optimizer", "lr_scheduler", "trainer", "best"}
+    privacy = {"privacy"} if bundle.is_private else set()
+    assert set(state) == {"model", "optimizer", "lr_scheduler", "trainer", "best"} | privacy
     assert state["trainer"]["epoch"] == 1
 
 
@@ -45,8 +55,7 @@ def test_resumed_training_goes_on_at_the_next_epoch(chain):
     first = torch.load(chain.folder / "first training" / "models" / "last.pt", weights_only=True)
     second = torch.load(chain.trained / "models" / "last.pt", weights_only=True)
     assert second["trainer"]["epoch"] == 2
-    steps = [next(iter(state["optimizer"]["state"].values()))["step"] for state in (first, second)]
-    assert float(steps[1]) == 2 * float(steps[0])
+    assert steps_of(second) == 2 * steps_of(first)
 
 
 @pytest.mark.host("command line", "evaluation")

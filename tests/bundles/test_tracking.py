@@ -52,8 +52,9 @@ def test_training_logs_parameters_versions_and_the_hash_of_its_manifest(bundle, 
 def test_training_logs_loss_and_metrics_once_an_epoch(bundle, runs):
     client, _ = runs
     for run in of_kind(runs, "train"):
-        for name in ("train_loss", bundle.settings["metric"], "learning_rate_0"):
+        for name in (bundle.progress, bundle.settings["metric"], "learning_rate_0"):
             assert [point.step for point in client.get_metric_history(run.info.run_id, name)] == [1], name
+        assert ("train_loss" in run.data.metrics) is not bundle.is_private
 
 
 def test_executed_config_its_sources_and_packages_are_kept(runs):

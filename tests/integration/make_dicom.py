@@ -13,6 +13,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, 
 PATIENT_NAME, PATIENT_ID = "Nevermore^Edgar", "PID-770077"
 OPERATOR, INSTITUTION = "Usher^Roderick", "Hospital of Amontillado"
 SECRETS = ("Nevermore", PATIENT_ID, "Usher", "Amontillado", "19010119")
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 EN_FACE = "1.2.840.10008.5.1.4.1.1.77.1.5.7"  # Ophthalmic Optical Coherence Tomography En Face Image Storage
 _DIRECTIONS = np.array([[0.1, -0.9, 0.2], [0.95, 0.15, 0.1], [-0.1, 0.2, 0.9]])
 _ROTATION = np.linalg.svd(_DIRECTIONS)[0] @ np.linalg.svd(_DIRECTIONS)[2]  # the nearest one with orthogonal axes
@@ -59,11 +60,13 @@ def header(
 
 
 def set_pixels(image: Dataset, rows: np.ndarray) -> None:
-    """Put an array (rows, columns) of integers into an image."""
+    """Put an array of integers, grey (rows, columns) or coloured (rows, columns, 3), into an image."""
     stored = np.ascontiguousarray(rows)
     bits = 8 * stored.dtype.itemsize
-    image.Rows, image.Columns = stored.shape
+    image.Rows, image.Columns = stored.shape[:2]
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    if stored.ndim == 3:
+        image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0
     image.BitsAllocated, image.BitsStored, image.HighBit = bits, bits, bits - 1
     image.PixelRepresentation = int(np.issubdtype(stored.dtype, np.signedinteger))
     image.PixelData = stored.tobytes()
@@ -138,5 +141,13 @@ def write_en_face(path: Path, raster: np.ndarray, pixel_mm: float = 3 / 304, mod
     image.PixelSpacing = [f"{pixel_mm:.12f}"[:16]] * 2
     image.InstanceNumber = 1
     image.FrameOfReferenceUID, image.PositionReferenceIndicator = "1.2.3.4.98", ""
+    set_pixels(image, raster)
+    return save(image, path)
+
+
+def write_colour(path: Path, raster: np.ndarray, modality: str = "XC") -> Path:
+    """Write an (H, W, 3) raster of 8 bits as secondary capture, without patient coordinates."""
+    image = header(SECONDARY_CAPTURE, modality)
+    image.InstanceNumber, image.ConversionType = 1, "WSD"
     set_pixels(image, raster)
     return save(image, path)

@@ -15,7 +15,16 @@ import pytest
 from bundle_images import BUNDLES, bundle_images, bundle_settings
 from deploy.app_run import Run
 from deploy.written_results import onto, picture_labels, read_nifti, reported, segmentation_on
-from make_dicom import OBLIQUE, PATIENT_ID, PATIENT_NAME, SECRETS, series_from_nifti, write_en_face, write_series
+from make_dicom import (
+    OBLIQUE,
+    PATIENT_ID,
+    PATIENT_NAME,
+    SECRETS,
+    series_from_nifti,
+    write_colour,
+    write_en_face,
+    write_series,
+)
 from PIL import Image
 from toy_bundles import blob, write_exam, write_volume
 
@@ -85,7 +94,11 @@ def dicom_for(source: Path, folder: Path, settings: dict) -> None:
             cine_for(file, folder / f"{SECRETS[0]} {number}", series=f"1.2.3.4.5{number}")
         return
     if not source.name.endswith(".nii.gz"):
-        raster = np.asarray(Image.open(source).convert("L"))
+        picture = Image.open(source)
+        if picture.mode == "RGB":
+            write_colour(folder / "IM1", np.asarray(picture))
+            return
+        raster = np.asarray(picture.convert("L"))
         write_en_face(folder / "IM1", raster, settings["fov_mm"] / len(raster))
         return
     if nibabel.load(source).ndim == 3:

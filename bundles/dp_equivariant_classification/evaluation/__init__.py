@@ -1,0 +1,1 @@
+"""Scores of class probabilities, their tables and figures."""

@@ -1,0 +1,1 @@
+"""What inference leaves for each image and for a folder of them."""
