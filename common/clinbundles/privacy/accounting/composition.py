@@ -77,10 +77,4 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float, accoun
 def _opacus_epsilon(accountant: str, history: tuple[tuple[float, float, int], ...], delta: float) -> float:
     ledger = ACCOUNTANTS[accountant]()
     ledger.history = list(history)
-    try:
-        return float(ledger.get_epsilon(delta))
-    except ValueError:
-        if accountant != "rdp":
-            raise
-        # Opacus' series of a fractional order can lose its sign to rounding; whole orders are finite sums.
-        return float(ledger.get_epsilon(delta, alphas=list(range(2, 257))))
+    return float(ledger.get_epsilon(delta))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clinbundles.data.atomic_file import write_json
-from clinbundles.privacy.accounting.composition import Segment, epsilon_spent
+from clinbundles.privacy.accounting.composition import Segment
 from clinbundles.privacy.accounting.ledger import PrivacyLedger
 from clinbundles.privacy.accounting.plan import UNITS, PrivacyPlan
 from clinbundles.privacy.accounting.statement_text import NOT_COVERED, statement_text
