@@ -18,29 +18,14 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from clinbundles.privacy.accounting.ledger import PrivacyLedger
 from clinbundles.privacy.accounting.plan import PrivacyPlan
+from clinbundles.privacy.batch_coupling import refuse_batch_coupling
 from clinbundles.privacy.moving_average import MovingAverage
+from clinbundles.privacy.per_sample_gradients.per_sample_hooks import PerSampleGradients
 from clinbundles.privacy.physical_chunks import physical_chunks
 from clinbundles.privacy.poisson_units import PoissonUnitSampler
 from clinbundles.privacy.private_optimizer import PrivateOptimizer
 from clinbundles.privacy.randomness import Randomness
 from clinbundles.privacy.unit_collate import UNIT, UnitRecords, collate_units
-
-try:
-    from clinbundles.privacy.batch_coupling import refuse_batch_coupling
-    from clinbundles.privacy.per_sample_gradients.per_sample_hooks import PerSampleGradients
-except ImportError:  # interim, until both are there
-    from opacus.grad_sample import GradSampleHooks
-
-    def refuse_batch_coupling(network, example):
-        return None
-
-    class PerSampleGradients:
-        def __init__(self, network, chunk=16):
-            self.hooks = GradSampleHooks(network, loss_reduction="sum", strict=False)
-
-        def remove(self):
-            self.hooks.cleanup()
-
 
 __all__ = ["PrivacyBudgetError", "PrivateTrainer"]
 
@@ -145,8 +130,8 @@ class PrivateTrainer(SupervisedTrainer):
             )
         if _one_stream(optimizer.randomness, self.sampler.randomness):
             raise ValueError(
-                "noise and sampling draw from the same stream, so that one tells of the other: give the sampler another "
-                "seed"
+                "noise and sampling draw from the same stream, so that one tells of the other: give the sampler a "
+                "seed of its own"
             )
         if optimizer.plan != plan:
             raise ValueError("the optimizer has another privacy plan than the trainer: give both the same object")
@@ -289,7 +274,7 @@ class PrivateTrainer(SupervisedTrainer):
     def _try_loss(self, pred: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor) -> None:
         """Refuse a loss that mixes samples: change one prediction and look at the other losses."""
         changed = pred.clone()
-        changed[-1] += 1.0
+        changed[-1] += torch.randn(pred.shape[1:], generator=torch.Generator().manual_seed(0)).to(pred)
         again = self.loss_function(changed, labels)
         again = again.flatten(1).mean(1) if again.ndim > 1 else again
         if not torch.allclose(again[:-1], losses[:-1], rtol=1e-6, equal_nan=True):
@@ -303,7 +288,7 @@ class PrivateTrainer(SupervisedTrainer):
     def _end(self) -> None:
         """Finish this epoch and then the run, with all handlers."""
         state = self.state
-        if state.max_epochs is not None and state.max_epochs * state.epoch_length > state.iteration:
+        if state.max_epochs > math.ceil(self.plan.steps / state.epoch_length):
             _logger.info("%s", self._spent())
         state.max_epochs = state.epoch
         if state.iteration % state.epoch_length:

@@ -24,8 +24,9 @@ class PrivateTraining:
     """After each epoch of a `PrivateTrainer`: epsilon, the privacy statement, and the loss in a file that stays here.
 
     The statement `privacy_statement.json` lies beside the weights and counts all steps so far, also where the best
-    epoch was an earlier one: choosing it has used the others. The metric `epsilon` goes where metrics go (`history.csv`, MLflow). The mean training loss is computed from private
-    data without noise: it is written to `private/training_loss.csv` in the output folder, which is never uploaded.
+    epoch was an earlier one: choosing it has used the others. The metric `epsilon` goes where metrics go
+    (`history.csv`, MLflow). The mean training loss is computed from private data without noise: it is written to
+    `private/training_loss.csv` in the output folder, which is never uploaded.
     Place it before `EpochReport` and before the checkpoints.
 
     Args:
