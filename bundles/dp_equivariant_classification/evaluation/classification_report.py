@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from clinbundles.privacy.steerable.equivariance_error import equivariance_errors
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from clinbundles.data.atomic_file import atomic_path, write_json
+from clinbundles.privacy.steerable.equivariance_error import equivariance_errors
 from dp_equivariant_classification.evaluation.calibration import reliability_bins
 from dp_equivariant_classification.evaluation.classification_scores import (
     classification_scores,
@@ -46,7 +46,7 @@ class ClassificationReport:
         network: the network, for the equivariance error.
         privacy: statement of the weights as a mapping, or None.
         output_transform: takes the engine's output, gives probabilities and labels of a batch.
-        turned_images: at most so many images are turned; 0: none, no figure.
+        turned_images: at most so many images are turned; 0: none, no figure. Images that are not square are not.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class ClassificationReport:
         self._labels += [int(label) for label in labels]
         missing = self.turned_images - sum(len(images) for images in self._images)
         if missing > 0:
-            images = torch.as_tensor(engine.state.batch["image"]).as_subclass(torch.Tensor)
-            self._images.append(images[:missing])
+            images = [torch.as_tensor(sample["image"]) for sample in engine.state.batch[:missing]]
+            self._images.append(torch.stack(images).as_subclass(torch.Tensor))
 
     def __call__(self, engine: Engine) -> None:
         """Write and print."""
@@ -124,17 +124,16 @@ class ClassificationReport:
         if not self._images:
             return None
         images = torch.cat(self._images)
-        self.network.eval()
-        turned = equivariance_errors(self.network, images, ANGLES)
+        if images.shape[-1] != images.shape[-2]:
+            return None
+        plain = equivariance_errors(self.network, images, ANGLES)
         mirrored = equivariance_errors(self.network, images, ANGLES, mirrored=True)
-        rows = [
-            {"angle_degrees": angle, "turned": float(one), "mirrored": float(other)}
-            for angle, one, other in zip(ANGLES, turned, mirrored, strict=True)
-        ]
+        rows = [{"angle_degrees": angle, "turned": plain[angle], "mirrored": mirrored[angle]} for angle in plain]
         _write_table(self.output_dir / "equivariance.csv", rows)
         scale = float(self.network(images).std(dim=0).mean()) if len(images) > 1 else float("nan")
-        self._save("equivariance.png", equivariance_figure(ANGLES, turned, mirrored, scale, title))
-        return max(max(row["turned"], row["mirrored"]) for row in rows if row["angle_degrees"] % 90 == 0)
+        figure = equivariance_figure(list(plain), list(plain.values()), list(mirrored.values()), scale, title)
+        self._save("equivariance.png", figure)
+        return max(max(plain[angle], mirrored[angle]) for angle in plain if angle % 90 == 0)
 
     def _save(self, name: str, figure: Any) -> None:
         with atomic_path(self.output_dir / name) as draft:
