@@ -24,7 +24,7 @@ def draw_contact_sheet(path: Path, *, seed: int = 0, columns: int = 12, aligned:
     for line, row, name in zip(axes, rows, CLASSES, strict=True):
         line[0].set_ylabel(name)
         for place, picture in zip(line, row[:columns], strict=True):
-            place.imshow(picture)
+            place.imshow(picture, interpolation="nearest")
             place.set_xticks([])
             place.set_yticks([])
     with atomic_path(path) as temporary:
