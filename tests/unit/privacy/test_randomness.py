@@ -148,7 +148,7 @@ def test_a_config_chooses_the_source_by_a_switch() -> None:
 
 def test_a_machine_without_a_secure_source_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)
-    with pytest.raises(RuntimeError, match="secure_rng: true needs a secure source of noise.*Install the package"):
+    with pytest.raises(RuntimeError, match=r"secure_rng: true needs a secure source of noise.*Install the package"):
         SecureRandomness()
 
     def unsupported(key: bytes, nonce: bytes) -> None:

@@ -6,9 +6,10 @@ import math
 
 import dp_accounting
 import pytest
-from closed_form_gaussian import gaussian_epsilon
+from scipy.stats import norm
 
 from clinbundles.privacy.accounting.composition import Segment, epsilon_spent
+from clinbundles.privacy.accounting.gaussian_epsilon import gaussian_epsilon
 
 # noise multiplier, sample rate, steps, delta; then exact or independent value, PRV, RDP
 UNSAMPLED = [
@@ -27,7 +28,7 @@ def test_without_sampling_both_accountants_bound_the_closed_form(
     noise_multiplier: float, steps: int, delta: float, exact: float, prv: float, rdp: float
 ) -> None:
     segments = [Segment(noise_multiplier, 1.0, steps)]
-    assert gaussian_epsilon(noise_multiplier, steps, delta) == pytest.approx(exact, abs=1e-5)
+    assert gaussian_epsilon(math.sqrt(steps) / noise_multiplier, delta) == pytest.approx(exact, abs=1e-5)
     assert epsilon_spent(segments, delta) == pytest.approx(prv, abs=1e-4)
     assert epsilon_spent(segments, delta, "rdp") == pytest.approx(rdp, abs=1e-4)
     assert exact <= prv <= exact + 0.011 <= rdp
@@ -108,3 +109,12 @@ def test_a_central_limit_approximation_is_refused() -> None:
 def test_a_delta_that_is_no_probability_is_refused(delta: float) -> None:
     with pytest.raises(ValueError, match="expected a probability above 0"):
         epsilon_spent([Segment(1.0, 0.1, 1)], delta)
+
+
+def test_the_closed_form_holds_its_delta_exactly_and_has_its_limits() -> None:
+    for mu, delta in [(0.1, 1e-3), (1.0, 1e-5), (4.0, 1e-4), (40.0, 1e-6)]:
+        epsilon = gaussian_epsilon(mu, delta)
+        second = math.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu))
+        assert norm.cdf(mu / 2 - epsilon / mu) - second == pytest.approx(delta, rel=1e-6)
+    assert gaussian_epsilon(0.0, 1e-5) == 0.0
+    assert gaussian_epsilon(0.01, 0.1) == 0.0

@@ -46,7 +46,7 @@ def test_a_resumed_training_adds_to_what_was_spent() -> None:
 
 @pytest.mark.parametrize("state", [{}, {"segments": [[1.0, 0.1]]}, {"segments": [["a", 0.1, 1]]}])
 def test_a_checkpoint_without_a_readable_ledger_is_refused(state: dict) -> None:
-    with pytest.raises(ValueError, match="privacy ledger cannot be read.*train anew"):
+    with pytest.raises(ValueError, match=r"privacy ledger cannot be read.*train anew"):
         PrivacyLedger().load_state_dict(state)
 
 

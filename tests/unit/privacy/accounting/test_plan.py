@@ -115,11 +115,11 @@ def test_an_impossible_budget_is_refused(wrong: dict[str, Any], message: str) ->
 
 def test_a_plan_without_noise_yet_with_a_budget_is_refused() -> None:
     plan = plan_budget(**SMALL).to_dict()
-    with pytest.raises(ValueError, match="noise_multiplier is 0 with a finite epsilon of 8.0"):
+    with pytest.raises(ValueError, match=r"noise_multiplier is 0 with a finite epsilon of 8\.0"):
         PrivacyPlan.from_dict({**plan, "noise_multiplier": 0.0})
     with pytest.raises(ValueError, match="noise_multiplier is nan"):
         PrivacyPlan.from_dict({**plan, "noise_multiplier": math.nan})
-    with pytest.raises(ValueError, match="sample_rate is 1.2"):
+    with pytest.raises(ValueError, match=r"sample_rate is 1\.2"):
         PrivacyPlan.from_dict({**plan, "sample_rate": 1.2})
     with pytest.raises(ValueError, match="epsilon is nan, expected a positive number"):
         PrivacyPlan.from_dict({**plan, "epsilon": math.nan})
