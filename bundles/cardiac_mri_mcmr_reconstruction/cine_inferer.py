@@ -1,4 +1,4 @@
-"""The reconstruction as engines run it: motion by the network or fitted to each cine, one entry for each case."""
+"""The reconstruction as engines run it: motion by the network, by fitting, or both; one entry for each case."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 
-from cardiac_mri_mcmr_reconstruction.instance_optimised_motion import InstanceOptimisedMotion
-from cardiac_mri_mcmr_reconstruction.unrolled_reconstruction import Iterate, UnrolledSettings, reconstruct
+from cardiac_mri_mcmr_reconstruction.refined_motion import RefinedMotion
+from cardiac_mri_mcmr_reconstruction.unrolled_reconstruction import Iterate, MotionNet, UnrolledSettings, reconstruct
 from clinbundles.mcmr.coil_fourier_encoding import CoilFourierEncoding
 from clinbundles.mcmr.motion_compensated_solve import SolveSettings
 
@@ -34,7 +34,10 @@ class CineInferer(Inferer):
     """Reconstructs the cases of a batch.
 
     Args:
-        motion: "network", or "instance" for motion that is fitted to each cine and needs no weights.
+        motion: "network", or "instance" for motion that is fitted to each cine from rest and needs no weights.
+        refine_steps: steps in which the motion is fitted to the first images; a quarter of them in each further outer
+            iteration, from the motion before. 0: the network alone, anew in each outer iteration. Fitted motion passes
+            no gradient to the network.
         tolerance: of the conjugate gradients, relative.
         max_iterations: of the conjugate gradients.
         cyclic: the last frame is next to the first.
@@ -42,12 +45,13 @@ class CineInferer(Inferer):
         settings: further ones of :class:`~cardiac_mri_mcmr_reconstruction.unrolled_reconstruction.UnrolledSettings`.
 
     Raises:
-        ValueError: another word for the motion, or settings out of range.
+        ValueError: another word for the motion, no steps without a network, or settings out of range.
     """
 
     def __init__(
         self,
         motion: str = "network",
+        refine_steps: int = 0,
         tolerance: float = 1.0e-4,
         max_iterations: int = 20,
         cyclic: bool = True,
@@ -56,11 +60,21 @@ class CineInferer(Inferer):
     ) -> None:
         if motion not in MOTIONS:
             raise ValueError(f"motion is {motion!r}: expected {' or '.join(map(repr, MOTIONS))}")
+        if refine_steps < 0 or (motion == "instance" and not refine_steps):
+            raise ValueError(
+                f"refine_steps is {refine_steps}: expected 0 or more, and with motion 'instance' at least 1, since "
+                "nothing else finds the motion then"
+            )
         solve = SolveSettings(tolerance=tolerance, max_iterations=max_iterations)
         super().__init__()
         self.last_solve = last_solve
         self.settings = UnrolledSettings(cyclic=cyclic, solve=solve, **settings)
-        self.instance = InstanceOptimisedMotion(cyclic=cyclic) if motion == "instance" else None
+        if self.settings.pairwise and refine_steps:
+            raise ValueError(
+                f"refine_steps is {refine_steps} with pairwise motion: only motion from a template is refined, set "
+                "refine_steps to 0"
+            )
+        self.motion, self.refine_steps = motion, refine_steps
 
     def __call__(
         self,
@@ -81,13 +95,19 @@ class CineInferer(Inferer):
             args: further arguments of the network.
             kwargs: further named arguments of the network.
         """
-        motion = self.instance or (lambda *seen: network(*seen, *args, **kwargs))
         cases = CasesOfBatch()
         for kspace, sampled, maps in zip(inputs, mask, sensitivity_maps, strict=True):
             encoding = CoilFourierEncoding(_plain(maps), _plain(sampled))
             adjoint = encoding.adjoint(_plain(kspace))
+            motion = self._motion(lambda *seen: network(*seen, *args, **kwargs))
             cases.append(reconstruct(encoding, adjoint, motion, self.settings, self.last_solve))
         return cases
+
+    def _motion(self, network: MotionNet) -> MotionNet:
+        if not self.refine_steps:
+            return network
+        start = network if self.motion == "network" else None
+        return RefinedMotion(start, self.refine_steps, self.settings.cyclic)
 
 
 def _plain(values: torch.Tensor) -> torch.Tensor:

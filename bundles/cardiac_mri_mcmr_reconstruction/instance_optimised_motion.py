@@ -1,9 +1,9 @@
-"""Motion without weights: a cine is registered to its own moving average, anew for every cine."""
+"""Motion fitted to a cine: it is registered to its own mean along the motion, from rest or from a network's motion."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -21,23 +21,30 @@ class InstanceOptimisedMotion(nn.Module):
     plus the bending energy of every harmonic (Rueckert et al., IEEE TMI 1999, for the splines; groupwise to the mean
     after Metz et al., Medical Image Analysis 2011). Finer control points add to the coarser ones.
 
+    It begins at rest, or at the motion that ``start`` gives, of which the splines and waves keep what they can show
+    (least squares).
+
     No chance is involved: the same cine has the same motion. The input gets no gradient.
 
     Args:
-        stages: (shrink, spacing, steps) of each resolution: pixels that are averaged to one in each direction, pixels
-            between the control points that join in, steps of Adam.
+        start: gives motion to begin with, called as this is; null: rest.
+        steps: of Adam, shared out evenly among the scales.
+        scales: (shrink, spacing) from coarse to fine: pixels that are averaged to one in each direction, pixels between
+            the control points that join in.
         harmonics: of the heart beat. A heart's motion has little beyond the fourth.
         bending: weight of the mean squared second derivatives, per pixel.
         slowness: the n-th harmonic bends at ``1 + slowness n^2`` times that weight.
         tolerance: difference of magnitudes, in [0, 1], up to which squares count.
-        rate: first step of Adam in pixels; it falls to zero in every stage.
+        rate: first step of Adam in pixels; it falls to zero at every scale.
         cyclic: the last frame comes before the first. Otherwise half a cosine wave and its multiples stand in for the
             Fourier series.
     """
 
     def __init__(
         self,
-        stages: Sequence[Sequence[float]] = ((4, 32, 60), (2, 16, 60), (1, 10, 80)),
+        start: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        steps: int = 90,
+        scales: Sequence[Sequence[float]] = ((4, 32), (2, 16), (1, 10)),
         harmonics: int = 4,
         bending: float = 100.0,
         slowness: float = 1.0,
@@ -46,19 +53,20 @@ class InstanceOptimisedMotion(nn.Module):
         cyclic: bool = True,
     ) -> None:
         super().__init__()
-        for shrink, spacing, steps in stages:
-            if shrink < 1 or shrink != int(shrink) or spacing <= 0 or steps < 1:
+        for shrink, spacing in scales:
+            if shrink < 1 or shrink != int(shrink) or spacing <= 0:
                 raise ValueError(
-                    f"stage ({shrink}, {spacing}, {steps}): expected (shrink, spacing, steps), a whole number of at "
-                    "least 1, pixels above 0 and at least 1"
+                    f"scale ({shrink}, {spacing}): expected (shrink, spacing), a whole number of at least 1 and pixels "
+                    "above 0"
                 )
-        if not stages or harmonics < 1 or min(bending, slowness) < 0 or min(tolerance, rate) <= 0:
+        if not scales or min(steps, harmonics) < 1 or min(bending, slowness) < 0 or min(tolerance, rate) <= 0:
             raise ValueError(
-                f"{len(stages)} stages, harmonics={harmonics}, bending={bending}, slowness={slowness}, tolerance="
-                f"{tolerance}, rate={rate}: expected at least one stage and harmonic, weights of at least 0, and "
-                "tolerance and rate above 0"
+                f"{len(scales)} scales, steps={steps}, harmonics={harmonics}, bending={bending}, slowness={slowness}, "
+                f"tolerance={tolerance}, rate={rate}: expected at least one scale, step and harmonic, weights of at "
+                "least 0, and tolerance and rate above 0"
             )
-        self.stages = [(int(shrink), float(spacing), int(steps)) for shrink, spacing, steps in stages]
+        self.start, self.steps = start, steps
+        self.scales = [(int(shrink), float(spacing)) for shrink, spacing in scales]
         self.harmonics, self.bending, self.slowness = harmonics, bending, slowness
         self.tolerance, self.rate, self.cyclic = tolerance, rate, cyclic
 
@@ -74,28 +82,38 @@ class InstanceOptimisedMotion(nn.Module):
         """
         if image.ndim != 4 or image.shape[1] < 3:
             raise ValueError(f"image has shape {tuple(image.shape)}: expected (B, T, X, Y) with at least 3 frames")
+        image = image.detach()
+        if self.start is None:
+            starts = [None] * len(image)
+        else:
+            starts = list(self.start(image).detach().unflatten(1, (image.shape[1], 2)))
         with torch.inference_mode(False), torch.enable_grad():
-            flows = [self._register(cine.clone()) for cine in image.detach()]
+            pairs = zip(image, starts, strict=True)
+            flows = [self._register(cine.clone(), None if start is None else start.clone()) for cine, start in pairs]
         return torch.stack(flows).flatten(1, 2)
 
-    def _register(self, cine: torch.Tensor) -> torch.Tensor:
-        """Displacements (T, 2, X, Y) of one cine (T, X, Y)."""
+    def _register(self, cine: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
+        """Displacements (T, 2, X, Y) of one cine (T, X, Y) that begin at those of ``start``."""
         waves, order = beat_waves(len(cine), self.harmonics, self.cyclic)
         waves, order = waves.to(cine), order.to(cine)
         stiffness = self.bending * (1 + self.slowness * order.square())
-        spacings: list[float] = []
-        controls: list[torch.Tensor] = []
-        for shrink, spacing, steps in self.stages:
+        spacings = [spacing for _, spacing in self.scales]
+        controls = [cine.new_zeros(len(order), 2, *control_points(cine.shape[1:], spacing)) for spacing in spacings]
+        whole = shrunk(cine, 1)[1:]
+        if start is not None:
+            controls[-1] = SplineField(spacings[-1:], controls[-1:], *whole).closest(waves_of(start, waves))
+        for number, (shrink, spacing) in enumerate(self.scales):
+            steps = (number + 1) * self.steps // len(spacings) - number * self.steps // len(spacings)
+            free = controls[: number + 1]
+            for control in free:
+                control.requires_grad_()
             small, rows, columns = shrunk(cine, shrink)
-            spacings.append(spacing)
-            counts = [math.ceil((size - 1) / spacing) + 3 for size in cine.shape[1:]]
-            controls.append(cine.new_zeros(len(order), 2, *counts, requires_grad=True))
             field = SplineField(spacings, controls, rows, columns)
             step = max(spacing / 2, 1.0)
             coarse = (torch.arange(0, cine.shape[1], step).to(cine), torch.arange(0, cine.shape[2], step).to(cine))
             bent = [SplineField(spacings, controls, *coarse, of) for of in ((2, 0), (1, 1), (0, 2))]
-            optimiser = torch.optim.Adam(controls, lr=self.rate, betas=(0.9, 0.99))
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+            optimiser = torch.optim.Adam(free, lr=self.rate, betas=(0.9, 0.99))
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
             for _ in range(steps):
                 flow = torch.einsum("tk,kcxy->tcxy", waves, field(controls))
                 carried = sample_at(small[:, None], flow / shrink)[:, 0]
@@ -108,8 +126,7 @@ class InstanceOptimisedMotion(nn.Module):
                 optimiser.step()
                 schedule.step()
         with torch.no_grad():
-            _, rows, columns = shrunk(cine, 1)
-            flow = torch.einsum("tk,kcxy->tcxy", waves, SplineField(spacings, controls, rows, columns)(controls))
+            flow = torch.einsum("tk,kcxy->tcxy", waves, SplineField(spacings, controls, *whole)(controls))
             return flow - flow.mean(0, keepdim=True)
 
 
@@ -144,6 +161,16 @@ class SplineField:
         """(..., rows, columns)."""
         parts = [left @ control @ right for (left, right), control in zip(self.bases, controls, strict=True)]
         return torch.stack(parts).sum(0)
+
+    def closest(self, values: torch.Tensor) -> torch.Tensor:
+        """Controls of the one grid whose field is nearest to values (..., rows, columns), in least squares."""
+        ((left, right),) = self.bases
+        return torch.linalg.pinv(left) @ values @ torch.linalg.pinv(right)
+
+
+def control_points(plane: Sequence[int], spacing: float) -> list[int]:
+    """How many control points, rows and columns, cover a plane of (X, Y) pixels."""
+    return [math.ceil((size - 1) / spacing) + 3 for size in plane]
 
 
 def cubic_b_splines(places: torch.Tensor, count: int, derivative: int = 0) -> torch.Tensor:
@@ -182,6 +209,11 @@ def beat_waves(frames: int, harmonics: int, cyclic: bool) -> tuple[torch.Tensor,
         return 2**0.5 * torch.cat([angle.cos(), angle.sin()], dim=1), order.repeat(2)
     order = torch.arange(1, min(2 * harmonics, frames - 1) + 1, dtype=torch.float64) / 2
     return 2**0.5 * (2 * math.pi * order * (time + 0.5) / frames).cos(), order
+
+
+def waves_of(flow: torch.Tensor, waves: torch.Tensor) -> torch.Tensor:
+    """The share (K, 2, X, Y) of each wave (T, K) of :func:`beat_waves` in a flow (T, 2, X, Y), in least squares."""
+    return torch.einsum("tk,tcxy->kcxy", waves, flow) / len(flow)
 
 
 def shrunk(cine: torch.Tensor, by: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -36,7 +36,7 @@ from claim_tables import ClaimTables, commit, write_json
 from framewise_encoding import adjoint_images, encoding_of
 from framewise_unrolled_network import unrolled
 
-from cardiac_mri_mcmr_reconstruction.instance_optimised_motion import InstanceOptimisedMotion
+from cardiac_mri_mcmr_reconstruction.refined_motion import RefinedMotion
 from cardiac_mri_mcmr_reconstruction.results.measure_reconstruction import motion_scores
 from cardiac_mri_mcmr_reconstruction.unrolled_reconstruction import (
     Iterate,
@@ -58,6 +58,7 @@ TUNING_CINES = int(os.environ.get("CLINBUNDLES_CLAIMS_TUNING_CINES", "3"))
 METRICS = ("psnr", "ssim", "hfen", "xt_nrmse", "epe", "folding")
 TABLES = ClaimTables(BUDGET | {"test_cines": TEST_CINES, "tuning_cines": TUNING_CINES})
 SETTINGS = UnrolledSettings(outer_iterations=3, solve=SolveSettings(1e-4, 30))  # as inference.yaml
+FITTING = f"motion fitted in {RefinedMotion(None).first.steps} steps, then {RefinedMotion(None).later.steps} each"
 EVERY_FRAME = {"weight_sigma": math.inf, "neighbours": 1000}  # all frames alike
 Images = list[Iterate] | torch.Tensor
 
@@ -114,12 +115,17 @@ def once(training: str) -> Callable[[int], MotionNet]:
     return lambda seed: MotionOfFirstImages(motion_network(training, seed))
 
 
+def refined(seed: int = 0) -> MotionNet:
+    """What the bundle does: the motion is fitted to the cine, from where the shipped network puts it."""
+    return RefinedMotion(shipped_network())
+
+
 def still(seed: int) -> MotionNet:
     return lambda images: images.new_zeros(1, 2 * images.shape[1], *images.shape[2:])
 
 
 def instance(seed: int) -> MotionNet:
-    return InstanceOptimisedMotion()
+    return RefinedMotion(None)
 
 
 def with_true_flow(changes: dict[str, Any] | None = None, rates: tuple[int, ...] = RATES) -> Method:
@@ -146,25 +152,31 @@ def solved_with(data: Strip, flow: torch.Tensor, settings: UnrolledSettings) -> 
 
 
 SENSE = {"init": "sense"}
+OURS, NETWORK, INSTANCE = "network, refined", "network", "instance-optimised"
 METHODS: dict[str, Method] = {
     **{name: of_baseline(name) for name in BASELINES},
     FRAMEWISE: Method(lambda case, data, rate, seed: unrolled(framewise_network(seed))(data), SEEDS),
     "zero flow, all frames": compensated(still, EVERY_FRAME, rates=ENDS),
     "zero flow": compensated(still),
+    NETWORK: compensated(lambda seed: shipped_network()),
+    OURS: compensated(refined),
+    INSTANCE: compensated(instance),
+    f"{NETWORK}, separate": compensated(lambda seed: MotionOfFirstImages(shipped_network()), rates=ENDS),
+    f"{OURS}, separate": compensated(lambda seed: MotionOfFirstImages(refined()), rates=ENDS),
+    f"{OURS} from SENSE": compensated(refined, SENSE, rates=ENDS),
+    f"{OURS}, separate from SENSE": compensated(lambda seed: MotionOfFirstImages(refined()), SENSE, rates=ENDS),
+    # networks of the claims' own trainings, alone
     "separate": compensated(once("photometric"), seeds=SEEDS, rates=ENDS),
     "separate, same network": compensated(once("recon-driven"), seeds=SEEDS, rates=ENDS),
     "joint, photometric": compensated(learned("photometric"), seeds=SEEDS, rates=ENDS),
     "joint, photometric for longer": compensated(learned("photometric, longer"), seeds=FEWER_SEEDS, rates=ENDS),
-    "joint": compensated(learned("recon-driven"), seeds=SEEDS),
+    "joint": compensated(learned("recon-driven"), seeds=SEEDS, rates=ENDS),
     "joint, no reference": compensated(learned("no reference"), seeds=FEWER_SEEDS, rates=ENDS),
     "separate from SENSE": compensated(once("photometric from SENSE"), SENSE, seeds=FEWER_SEEDS, rates=ENDS),
     "separate, same network from SENSE": compensated(
         once("recon-driven from SENSE"), SENSE, seeds=FEWER_SEEDS, rates=ENDS
     ),
     "joint from SENSE": compensated(learned("recon-driven from SENSE"), SENSE, seeds=FEWER_SEEDS, rates=ENDS),
-    "instance-optimised": compensated(instance),
-    "shipped weights": compensated(lambda seed: shipped_network()),
-    "shipped weights, separate": compensated(lambda seed: MotionOfFirstImages(shipped_network()), rates=ENDS),
     "true flow, all frames alike": with_true_flow(EVERY_FRAME, ENDS),
     "true flow": with_true_flow(),
 }
@@ -190,13 +202,14 @@ def case_scores(name: str, seed: int, rate: int, case: dict[str, Any]) -> list[d
     """Scores of the iterates of a case, the first images first; of a method without iterations a single row."""
     file = FOLDER / "scores" / name.replace(", ", " ").replace(" ", "_") / f"{seed}_R{rate:02g}_{case['case']}.json"
     kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if kept.get("settings") != repr(SETTINGS):  # the bundle's defaults: scores of others are not compared with these
+    settings = f"{SETTINGS}, {FITTING}"
+    if kept.get("settings") != settings:  # the bundle's defaults: scores of others are not compared with these
         data = strip(case, rate)
         with torch.no_grad():
             found = METHODS[name].reconstruct(case, data, rate, seed)
         rows = [scores_of(one, data) for one in (found if isinstance(found, list) else [found])]
         content = {"iterates": rows, "method": name, "seed": seed, "acceleration": rate}
-        kept = content | {"case": case["case"], "view": case["view"], "settings": repr(SETTINGS), "commit": commit()}
+        kept = content | {"case": case["case"], "view": case["view"], "settings": settings, "commit": commit()}
         write_json(file, kept)
     return list(kept["iterates"])
 

@@ -30,7 +30,7 @@ class CaseScore(CumulativeIterationMetric):
 
     A postprocessing transform measures many things of a case at once and puts each under a key of its own; this
     metric averages one of them, which :class:`ScoreOf` names. Takes (B, 1) or a list of tensors (1,); NaN is left out
-    of the mean.
+    of the mean, which is NaN where nothing else was seen.
 
     Args:
         reduction: how ``aggregate`` reduces over cases.
@@ -51,5 +51,5 @@ class CaseScore(CumulativeIterationMetric):
         values = self.get_buffer()
         if not isinstance(values, torch.Tensor):
             raise ValueError("the score has seen no case")
-        reduced, _ = do_metric_reduction(values, reduction or self.reduction)
-        return reduced
+        reduced, known = do_metric_reduction(values, reduction or self.reduction)
+        return torch.where(known > 0, reduced, torch.nan)  # MONAI says 0 where no case has a number

@@ -7,7 +7,6 @@ import torch
 from monai.transforms import Decollated
 
 from cardiac_mri_mcmr_reconstruction.cine_inferer import CineInferer
-from cardiac_mri_mcmr_reconstruction.instance_optimised_motion import InstanceOptimisedMotion
 from cardiac_mri_mcmr_reconstruction.pipeline import KeepTensorsd
 from clinbundles.mcmr.sampling_masks import variable_density_lines
 
@@ -37,19 +36,42 @@ def test_engines_take_the_iterates_apart_case_by_case(cases):
         assert torch.equal(item["image"], data["image"][number])
 
 
-def test_motion_of_the_instance_asks_no_network(monkeypatch):
+def test_motion_of_the_instance_asks_no_network():
     def none(image):
         raise AssertionError("the network was asked")
 
-    monkeypatch.setattr(InstanceOptimisedMotion, "forward", lambda self, image: still(image))
     data = batch(1)
-    inferer = CineInferer(motion="instance", outer_iterations=1)
-    assert len(inferer(data["image"], none, data["mask"], data["sensitivity_maps"])[0]) == 2
+    inferer = CineInferer(motion="instance", refine_steps=3, outer_iterations=1)
+    found = inferer(data["image"], none, data["mask"], data["sensitivity_maps"])[0]
+    assert len(found) == 2
+    assert found[1].template_flow.any()
 
 
-def test_an_unknown_motion_is_refused():
+def test_the_networks_motion_is_where_refinement_begins():
+    data = batch(1)
+    seen = []
+
+    def network(image):
+        seen.append(image)
+        return 3 * torch.randn(len(image), 2 * image.shape[1], *image.shape[2:])
+
+    inputs = (data["image"], network, data["mask"], data["sensitivity_maps"])
+    alone, refined = (CineInferer(refine_steps=steps, outer_iterations=1)(*inputs)[0] for steps in (0, 3))
+    rest = CineInferer(motion="instance", refine_steps=3, outer_iterations=1)(*inputs)[0]
+    assert len(seen) == 2
+    CineInferer(refine_steps=3, outer_iterations=3)(*inputs)
+    assert len(seen) == 3  # later outer iterations begin at the motion before
+    assert alone[1].template_flow.abs().max() > 6
+    assert not torch.allclose(refined[1].template_flow, rest[1].template_flow, atol=0.1)
+
+
+def test_settings_of_the_motion_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="motion is 'flow': expected 'network' or 'instance'"):
         CineInferer(motion="flow")
+    with pytest.raises(ValueError, match="refine_steps is 0: expected 0 or more, and with motion 'instance' at least"):
+        CineInferer(motion="instance")
+    with pytest.raises(ValueError, match=r"refine_steps is 9 with pairwise motion.*set refine_steps to 0"):
+        CineInferer(refine_steps=9, pairwise=True)
 
 
 def test_what_no_batch_can_hold_is_left_out():

@@ -12,9 +12,11 @@ from cardiac_mri_mcmr_reconstruction.instance_optimised_motion import (
     cubic_b_splines,
     shrunk,
 )
+from cardiac_mri_mcmr_reconstruction.networks import sample_at
+from cardiac_mri_mcmr_reconstruction.refined_motion import RefinedMotion
 from clinbundles.mcmr.bilinear_warp import warp
 
-STAGES = ((2, 16, 40), (1, 8, 20))
+SCALES = ((2, 16), (1, 8))
 
 
 def beating_disc(frames: int = 10, size: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,7 +30,7 @@ def beating_disc(frames: int = 10, size: int = 48) -> tuple[torch.Tensor, torch.
 
 def test_motion_points_from_the_template_into_the_frames() -> None:
     cine, centre = beating_disc()
-    flow = InstanceOptimisedMotion(STAGES, harmonics=2)(cine)
+    flow = InstanceOptimisedMotion(None, 60, SCALES, harmonics=2)(cine)
     assert flow.shape == (1, 20, 48, 48)
     moved = flow.unflatten(1, (10, 2))[0]
     torch.testing.assert_close(moved[:, 0, 20:29, 18:27].mean((1, 2)), centre - centre.mean(), atol=0.4, rtol=0)
@@ -38,22 +40,56 @@ def test_motion_points_from_the_template_into_the_frames() -> None:
     assert after < before / 20
 
 
+def test_fitting_begins_at_the_motion_that_is_given() -> None:
+    cine, _ = beating_disc()
+    found = InstanceOptimisedMotion(None, 60, SCALES, harmonics=2)(cine)
+    (again,) = InstanceOptimisedMotion(lambda image: found, 1, ((1, 8),), harmonics=2, rate=1e-6)(cine)
+    torch.testing.assert_close(again, found[0], atol=0.05, rtol=0)
+    still, moved = (
+        InstanceOptimisedMotion(start, 6, SCALES, harmonics=2)(cine).unflatten(1, (10, 2))[0]
+        for start in (None, lambda image: found)
+    )
+    apart = [(c - c.mean(0)).square().mean() for c in (warp(cine[0], flow) for flow in (still, moved))]
+    assert apart[1] < apart[0] / 4
+
+
+def test_steps_are_shared_out_among_the_scales(monkeypatch: pytest.MonkeyPatch) -> None:
+    cine, _ = beating_disc()
+    sizes = []
+    monkeypatch.setattr(
+        "cardiac_mri_mcmr_reconstruction.instance_optimised_motion.sample_at",
+        lambda image, flow: sizes.append(image.shape[-1]) or sample_at(image, flow),
+    )
+    for steps in (1, 5):
+        InstanceOptimisedMotion(None, steps, ((4, 16), (2, 16), (1, 8)))(cine)
+    assert sizes == [48, 12, 24, 24, 48, 48]
+
+
+def test_later_images_are_registered_from_the_motion_before() -> None:
+    cine, _ = beating_disc()
+    motion = RefinedMotion(None, 40)
+    first, second = motion(cine), motion(cine)
+    assert not torch.equal(first, second)
+    assert (second - first).abs().mean() < 0.2 * first.abs().mean()
+    assert torch.equal(RefinedMotion(None, 40)(cine), first)  # another case begins anew
+
+
 def test_motion_has_no_mean_over_the_frames() -> None:
     cine, _ = beating_disc(frames=9)
     for cyclic in (True, False):
-        flow = InstanceOptimisedMotion(((2, 16, 5),), cyclic=cyclic)(cine).unflatten(1, (9, 2))
+        flow = InstanceOptimisedMotion(None, 5, ((2, 16),), cyclic=cyclic)(cine).unflatten(1, (9, 2))
         assert flow.abs().max() > 0.1
         assert flow.mean(1).abs().max() < 1e-5
 
 
 def test_a_still_cine_has_no_motion() -> None:
     still = beating_disc()[0][:, :1].expand(-1, 8, -1, -1)
-    assert not InstanceOptimisedMotion(((2, 16, 5),))(still).any()
+    assert not InstanceOptimisedMotion(None, 5, ((2, 16),))(still).any()
 
 
 def test_the_same_cine_has_the_same_motion_under_any_gradient_mode() -> None:
     cine, _ = beating_disc()
-    motion = InstanceOptimisedMotion(((4, 16, 5),))
+    motion = InstanceOptimisedMotion(None, 5, ((4, 16),))
     first = motion(cine)
     with torch.no_grad():
         assert torch.equal(motion(cine), first)
@@ -66,7 +102,7 @@ def test_the_same_cine_has_the_same_motion_under_any_gradient_mode() -> None:
 
 def test_axes_are_not_exchanged() -> None:
     cine, _ = beating_disc()
-    motion = InstanceOptimisedMotion(((2, 16, 20),))
+    motion = InstanceOptimisedMotion(None, 20, ((2, 16),))
     upright = motion(cine).unflatten(1, (10, 2))
     lying = motion(cine.transpose(2, 3)).unflatten(1, (10, 2))
     torch.testing.assert_close(lying, upright.flip(2).transpose(3, 4), atol=1e-2, rtol=0)
@@ -115,7 +151,7 @@ def test_shrunk_pixels_lie_in_the_middle_of_those_they_stand_for() -> None:
 def test_errors_say_what_was_found_and_expected() -> None:
     with pytest.raises(ValueError, match=r"image has shape \(1, 2, 32, 32\): expected \(B, T, X, Y\) with at least 3"):
         InstanceOptimisedMotion()(torch.zeros(1, 2, 32, 32))
-    with pytest.raises(ValueError, match=r"stage \(0, 8, 10\): expected \(shrink, spacing, steps\)"):
-        InstanceOptimisedMotion(((0, 8, 10),))
-    with pytest.raises(ValueError, match=r"harmonics=0.*expected at least one stage and harmonic"):
+    with pytest.raises(ValueError, match=r"scale \(0, 8\): expected \(shrink, spacing\)"):
+        InstanceOptimisedMotion(scales=((0, 8),))
+    with pytest.raises(ValueError, match=r"harmonics=0.*expected at least one scale, step and harmonic"):
         InstanceOptimisedMotion(harmonics=0)

@@ -16,6 +16,13 @@ def test_mean_of_case_scores_leaves_out_what_is_not_defined():
     assert score.get_buffer().shape == (3, 1)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "mean_batch"])
+def test_a_score_that_no_case_has_is_not_a_number_and_not_zero(reduction):
+    score = CaseScore(reduction)
+    score(torch.tensor([[float("nan")], [float("nan")]]))
+    assert score.aggregate().isnan().all()
+
+
 def test_score_without_cases_says_so():
     with pytest.raises(ValueError, match="seen no case"):
         CaseScore().aggregate()
