@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections import ChainMap
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from opacus.grad_sample import GradSampleHooks
@@ -12,7 +13,16 @@ from opacus.utils.module_utils import trainable_modules
 from torch import nn
 
 from clinbundles.privacy.per_sample_gradients import steerable_conv_sampler  # noqa: F401  registers itself
+from clinbundles.privacy.per_sample_gradients.conv_sampler import conv_gradients
 from clinbundles.privacy.steerable.steerable_conv import SteerableConv2d
+
+
+class _Hooks(GradSampleHooks):
+    """Opacus' hooks with this project's sampler for ordinary convolutions; Opacus' own registry stays as it is."""
+
+    GRAD_SAMPLERS: ClassVar = ChainMap(
+        dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), conv_gradients), GradSampleHooks.GRAD_SAMPLERS
+    )
 
 
 class PerSampleGradients:
@@ -48,7 +58,7 @@ class PerSampleGradients:
                 + ". Replace batch normalisation by group normalisation; hold constants in plain attributes."
             )
         self.network = network
-        self._hooks = GradSampleHooks(network, loss_reduction="sum")
+        self._hooks = _Hooks(network, loss_reduction="sum")
         self._refusal = network.register_forward_pre_hook(_refuse_left_over_gradients)
         # true of the first layer of any network, and as it should be
         warnings.filterwarnings("ignore", "Full backward hook is firing when gradients are computed", UserWarning)

@@ -56,11 +56,10 @@ class SteerableConv2d(nn.Module):
         self.bias_scale = fixed.bias_scale
         self.weight = nn.Parameter(torch.empty(out_fields, in_fields, len(fixed.filters)))
         self.bias = nn.Parameter(torch.empty(out_fields)) if bias else None
-        # (K, G, G_in, k * k); no buffer: Opacus takes no trainable layer with buffers
-        self.basis = fixed.filters.to(self.weight)
         # samples at a time in the per-sample gradient, while its hooks are attached; 0: the ordinary gradient
         self.sample_chunk = 0
         self.reset_parameters()
+        self._place_basis()
 
     def reset_parameters(self) -> None:
         """He's initialisation for steerable filters (Weiler, Hamprecht and Storath 2018), zero bias; as in e2cnn."""
@@ -73,7 +72,7 @@ class SteerableConv2d(nn.Module):
         """Filter (out_channels, in_channels, k, k) of the ordinary convolution."""
         size = self.kernel_size
         # basis filters K, output O, input I, pixels S, pairs of fields P
-        pairs = torch.einsum("kois,pk->pois", self.basis, self.weight.flatten(0, 1))
+        pairs = torch.einsum("kois,pk->pois", self.basis.to(self.weight), self.weight.flatten(0, 1))
         blocks = pairs.view(self.out_fields, self.in_fields, self.group_order, -1, size, size)
         return blocks.transpose(1, 2).reshape(self.out_channels, self.in_channels, size, size)
 
@@ -87,12 +86,14 @@ class SteerableConv2d(nn.Module):
         """Convolve `x` (B, in_channels, H, W)."""
         if x.shape[1] != self.in_channels:
             raise ValueError(f"input has {x.shape[1]} channels: this layer expects {self.in_channels}")
-        filters = self.expanded_filter()
-        # The hooks compute the gradient of each sample. Their sum, which autograd would compute as well, has no use;
-        # some gradient must flow to the output nevertheless, or no hook is called.
-        if self.sample_chunk > 0 and self.training and (x.requires_grad or self.bias is not None):
+        filters, bias = self.expanded_filter(), self.expanded_bias()
+        if self.sample_chunk > 0 and self.training and x.requires_grad:
+            # The hooks compute the gradient of each sample. Autograd need not sum them up as well; of the bias neither,
+            # as the library computes both when it is asked for one. The first layer keeps the sum, which is cheap
+            # there: something must require a gradient, or no hook is called.
             filters = filters.detach()
-        return nn.functional.conv2d(x, filters, self.expanded_bias(), padding=self.kernel_size // 2)
+            bias = None if bias is None else bias.detach()
+        return nn.functional.conv2d(x, filters, bias, padding=self.kernel_size // 2)
 
     def extra_repr(self) -> str:
         """Arguments, for the printed network."""
@@ -107,6 +108,13 @@ class SteerableConv2d(nn.Module):
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
-        # made anew, not moved: `to_empty` gives tensors without content, a float16 basis could not come back
-        self.basis = self._fixed().filters.to(self.weight)
+        self._place_basis()
         return self
+
+    @torch.jit.unused
+    def _place_basis(self) -> None:
+        # (K, G, G_in, k * k); no buffer: Opacus takes no trainable layer with buffers.
+        # Made anew, not moved: `to_empty` gives tensors without content, and a float16 basis could not come back.
+        # Never on "meta": Opacus sends a copy there, then calls it with weights that are elsewhere.
+        device = "cpu" if self.weight.is_meta else self.weight.device
+        self.basis = self._fixed().filters.to(device, self.weight.dtype)
