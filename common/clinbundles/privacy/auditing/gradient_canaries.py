@@ -60,13 +60,13 @@ class GradientCanaries:
 
     def __enter__(self) -> GradientCanaries:
         self._step = self.optimizer.step
-        self.optimizer.step = self._step_with_canaries  # type: ignore[method-assign]
+        self.optimizer.step = self._step_with_canaries
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.optimizer.step = self._step  # type: ignore[method-assign]
+        self.optimizer.step = self._step
 
     @torch.no_grad()
     def _step_with_canaries(self, *arguments: Any) -> None:
@@ -86,7 +86,7 @@ class GradientCanaries:
             gradients = p.new_zeros(len(weights), size)
             own = torch.nonzero((weights >= start) & (weights < start + size)).flatten()
             gradients[own, (weights[own] - start).to(p.device)] = _TIMES_CLIPPED * self.optimizer.plan.max_grad_norm
-            p.grad_sample = gradients.view(len(weights), *p.shape)  # type: ignore[attr-defined]
+            p.grad_sample = gradients.view(len(weights), *p.shape)
             start += size
         unit = torch.arange(len(weights), device=self.optimizer.parameters[0].device)
         self.optimizer.gather(unit, len(weights))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> CommandResult:
 
 def _input_shape(parser: ConfigParser) -> list[int]:
     inputs = (parser.get("_meta_::network_data_format") or {}).get("inputs", {})
-    first = next(iter(inputs.values()), {})
+    first: dict[str, Any] = next(iter(inputs.values()), {})
     shape = [first.get("num_channels"), *first.get("spatial_shape", [None])]
     if not all(isinstance(size, int) for size in shape):
         raise CommandError(f"the metadata give no fixed input size ({shape}): give it, e.g. --shape 3 28 28")
