@@ -174,12 +174,17 @@ class PrivateTrainer(SupervisedTrainer):
         if dist.is_available() and dist.is_initialized():
             for tensor in [*self.network.parameters(), *self.network.buffers()]:
                 dist.broadcast(tensor.data, 0)
+        in_place = [layer for layer in self.network.modules() if getattr(layer, "inplace", False)]
+        for layer in in_place:  # hooks need what such a layer would overwrite; the results are the same
+            layer.inplace = False  # type: ignore[assignment]
         hooks = PerSampleGradients(self.network) if self.optimizer.clips else None
         try:
             super(Trainer, self).run()  # not Trainer.run, which makes a scaler of the loss
         finally:
             if hooks is not None:
                 hooks.remove()
+            for layer in in_place:
+                layer.inplace = True  # type: ignore[assignment]
             self.optimizer.zero_grad()
 
     def _go_on(self) -> None:

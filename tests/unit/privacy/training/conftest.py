@@ -33,7 +33,7 @@ def _records(patients: int | None) -> list[dict]:
 
 def _network() -> nn.Module:
     torch.manual_seed(1)
-    layers = nn.Conv2d(1, 2, 3, padding=1), nn.GroupNorm(1, 2), nn.Tanh(), nn.Flatten(), nn.Linear(32, 3)
+    layers = nn.Conv2d(1, 2, 3, padding=1), nn.GroupNorm(1, 2), nn.LeakyReLU(inplace=True), nn.Flatten(), nn.Linear(32, 3)
     return nn.Sequential(*layers).double()
 
 

@@ -139,6 +139,7 @@ def test_hooks_are_gone_after_training_and_the_output_holds_no_loss(build):
     assert parts.trainer.state.output == [{"loss": None}]
     assert math.isfinite(parts.trainer.state.private_loss)
     assert all(getattr(p, "grad_sample", None) is None for p in parts.network.parameters())
+    assert parts.network[2].inplace
     assert not any(module._forward_hooks or module._backward_hooks for module in parts.network.modules())
 
 
