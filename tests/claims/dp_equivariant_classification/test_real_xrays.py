@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from claim_tables import OUTPUT, markdown, write_json
+from claim_tables import OUTPUT, commit, markdown, write_json
 from private_xrays import (
     FILE,
     Recipe,
@@ -102,9 +102,11 @@ def test_area_under_the_curve_is_093_or_more_at_epsilon_3(scores) -> None:
 
 
 @pytest.mark.parametrize("epsilon", [8.0, 3.0, 1.0])
-def test_the_steerable_network_beats_private_logistic_regression(scores, epsilon: float) -> None:
-    for name in ("auc", "balanced_accuracy"):
-        assert _mean(scores("steerable D1", epsilon), name) > _mean(scores("logistic regression", epsilon), name)
+def test_every_steerable_network_beats_every_private_logistic_regression(scores, epsilon: float) -> None:
+    """In the area under the curve; sensitivity and specificity at one half are level, one image being 0.004 of them."""
+    ours, theirs = scores("steerable D1", epsilon), scores("logistic regression", epsilon)
+    assert min(one.auc for one in ours) > max(one.auc for one in theirs)
+    assert _mean(ours, "balanced_accuracy") == pytest.approx(_mean(theirs, "balanced_accuracy"), abs=0.01)
 
 
 def test_at_epsilon_3_it_is_as_good_as_logistic_regression_without_privacy(scores, regression: Score) -> None:
@@ -121,25 +123,34 @@ def test_where_in_the_chest_a_feature_lies_helps(scores) -> None:
     assert _mean(scores("steerable D1", 3.0), "auc") > _mean(scores("D1, mean over the image", 3.0), "auc")
 
 
-def test_mirror_symmetry_and_no_symmetry_are_reported(scores, regression: Score) -> None:
+def test_mirror_symmetry_costs_nothing_and_halves_the_convolutions(scores, table: pd.DataFrame) -> None:
+    mirrored, plain = steerable_network(0), ARMS["trivial group"][0](0)
+    assert _weights(mirrored) <= 0.5 * _weights(plain)
+    assert _mean(scores("steerable D1", 3.0), "auc") > _mean(scores("trivial group", 3.0), "auc") - 0.005
+    print("\n" + markdown(table))
+
+
+def _weights(network: nn.Module) -> int:
+    return sum(p.numel() for name, p in network.named_parameters() if name.endswith("weight") and "head" not in name)
+
+
+@pytest.fixture(scope="module")
+def table(scores, regression: Score) -> pd.DataFrame:
+    """Mean, least and greatest of all arms, also as files."""
     rows = [(f"{arm}, epsilon {budget or 'none'}", scores(arm, budget)) for arm in list(ARMS)[:2] for budget in BUDGETS]
     rows += [(f"{arm}, epsilon 3.0", scores(arm, 3.0)) for arm in list(ARMS)[2:]]
-    rows.append(("logistic regression (scikit-learn), epsilon none", [regression]))
-    table = pd.DataFrame(
-        [
-            {
-                "method": name,
-                **{
-                    column: f"{_mean(found, column):.3f} ({min(values):.3f} to {max(values):.3f})"
-                    for column in ("auc", "balanced_accuracy")
-                    for values in [[getattr(one, column) for one in found]]
-                },
-            }
-            for name, found in rows
-        ]
-    ).set_index("method")
+    rows.append(("logistic regression of scikit-learn, epsilon none", [regression]))
+    lines = []
+    for name, found in rows:
+        line = {"method": name}
+        for column in ("auc", "balanced_accuracy"):
+            values = [getattr(one, column) for one in found]
+            line[column] = f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+        lines.append(line)
+    content = pd.DataFrame(lines).set_index("method")
     folder = OUTPUT / BUNDLE
-    table.to_csv(folder / "xrays.csv")
-    (folder / "xrays.md").write_text(markdown(table) + "\n", encoding="utf-8")
-    print("\n" + markdown(table))
-    assert len(table) == 11
+    content.to_csv(folder / "xrays.csv")
+    (folder / "xrays.md").write_text(
+        f"{markdown(content)}\n\ncommit {commit()}; seeds {len(SEEDS)}\n", encoding="utf-8"
+    )
+    return content
