@@ -73,9 +73,9 @@ class Arm:
     learning_rate: float | None = None
     cells: str = ROTATED
     views: int = 1
-    steps: int = 100
+    steps: int = 400
     training_cells: int | None = None
-    expected_batch: float = 250
+    expected_batch: float = 64
 
     @property
     def name(self) -> str:
