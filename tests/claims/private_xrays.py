@@ -57,7 +57,7 @@ class Recipe:
     Attributes:
         learning_rate: of SGD without momentum.
         expected_batch, steps, max_grad_norm, ema: as in train.yaml.
-        views: images (B, ...) to views (K, B, ...), with their number.
+        views: of each image, the first as it is, the others moved by up to two pixels.
     """
 
     learning_rate: float
