@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import ChainMap
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from opacus.grad_sample import GradSampleHooks
@@ -78,7 +78,7 @@ class PerSampleGradients:
         for layer in self._layers:
             layer.sample_chunk = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> PerSampleGradients:
         return self
 
     def __exit__(
