@@ -148,7 +148,7 @@ def test_gradient_canaries_catch_noise_or_clipping_that_is_wrong_by_a_factor(
 
 
 def test_canaries_leave_the_optimizer_as_it_was(private_trainer: Callable[..., PrivateTrainer]) -> None:
-    trainer = private_trainer()
+    trainer = private_trainer(epsilon=None)
     step = trainer.optimizer.step
     with GradientCanaries(trainer.optimizer, 5) as canaries:
         assert trainer.optimizer.step != step
@@ -189,7 +189,7 @@ def test_wrong_labels_are_not_found_after_private_training(private_trainer: Call
 def test_canaries_are_whole_units_with_labels_of_others_and_only_the_chosen_are_trained_on(
     private_trainer: Callable[..., PrivateTrainer],
 ) -> None:
-    trainer = private_trainer(records=60, per_patient=3)
+    trainer = private_trainer(records=60, per_patient=3, epsilon=None)
     before = [trainer.data_loader.dataset.dataset[i]["label"] for i in range(60)]
     canaries = RecordCanaries(trainer, 100)
     assert len(canaries.included) == 10  # half of the patients at most
@@ -208,8 +208,8 @@ def test_canaries_are_whole_units_with_labels_of_others_and_only_the_chosen_are_
 
 def test_training_sets_without_room_for_canaries_are_refused(private_trainer: Callable[..., PrivateTrainer]) -> None:
     with pytest.raises(ValueError, match="has 3 units"):
-        RecordCanaries(private_trainer(records=3, expected_batch=1))
-    alike = private_trainer()
+        RecordCanaries(private_trainer(records=3, expected_batch=1, epsilon=None))
+    alike = private_trainer(epsilon=None)
     for record in alike.data_loader.dataset.dataset:
         record["label"] = 1
     with pytest.raises(ValueError, match="are alike"):

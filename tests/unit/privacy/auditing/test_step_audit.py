@@ -30,7 +30,7 @@ def random_turns(images: torch.Tensor) -> torch.Tensor:
     "setting",
     [
         {},
-        {"per_patient": 4, "views": random_turns, "max_grad_norm": 0.3},
+        {"per_patient": 2, "views": random_turns, "max_grad_norm": 0.3},
     ],
     ids=["records", "patients with random views"],
 )
