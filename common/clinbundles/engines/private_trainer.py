@@ -165,7 +165,7 @@ class PrivateTrainer(SupervisedTrainer):
         self.state.private_loss = math.nan
         self.add_event_handler(Events.STARTED, self._go_on)  # after the handlers, one of which may resume
 
-    def run(self) -> None:  # type: ignore[override]
+    def run(self) -> None:
         """Train, with per-sample gradients switched on for just as long.
 
         Raises:
@@ -176,7 +176,7 @@ class PrivateTrainer(SupervisedTrainer):
                 dist.broadcast(tensor.data, 0)
         in_place = [layer for layer in self.network.modules() if getattr(layer, "inplace", False)]
         for layer in in_place:  # hooks need what such a layer would overwrite; the results are the same
-            layer.inplace = False  # type: ignore[assignment]
+            layer.inplace = False
         hooks = PerSampleGradients(self.network) if self.optimizer.clips else None
         try:
             super(Trainer, self).run()  # not Trainer.run, which makes a scaler of the loss
@@ -184,7 +184,7 @@ class PrivateTrainer(SupervisedTrainer):
             if hooks is not None:
                 hooks.remove()
             for layer in in_place:
-                layer.inplace = True  # type: ignore[assignment]
+                layer.inplace = True
             self.optimizer.zero_grad()
 
     def _go_on(self) -> None:

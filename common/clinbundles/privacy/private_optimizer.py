@@ -90,7 +90,7 @@ class PrivateOptimizer(Optimizer):
                 summed = gradients.new_zeros(units, *p.shape)
                 gradients = summed.index_add_(0, unit, gradients)
             self._add(self._pending, p, gradients)
-            p.grad_sample = p.grad = None  # type: ignore[attr-defined]
+            p.grad_sample = p.grad = None
 
     @torch.no_grad()
     def clip(self) -> None:
@@ -114,7 +114,7 @@ class PrivateOptimizer(Optimizer):
         self._pending.clear()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:
         """One logical step with what has been clipped since the last one.
 
         Raises:
@@ -142,7 +142,7 @@ class PrivateOptimizer(Optimizer):
         self._sums.clear()
         self._pending.clear()
         for p in self.parameters:
-            p.grad_sample = None  # type: ignore[attr-defined]
+            p.grad_sample = None
         self.optimizer.zero_grad(set_to_none)
 
     @staticmethod
@@ -154,17 +154,17 @@ class PrivateOptimizer(Optimizer):
 
     # --- what belongs to the inner optimizer --------------------------------------------------------------------------
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:
         """Groups of the inner optimizer, with its learning rates."""
         return self.optimizer.param_groups
 
     @property
-    def state(self) -> Any:  # type: ignore[override]
+    def state(self) -> Any:
         """State of the inner optimizer."""
         return self.optimizer.state
 
     @property
-    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+    def defaults(self) -> dict[str, Any]:
         """Defaults of the inner optimizer."""
         return self.optimizer.defaults
 

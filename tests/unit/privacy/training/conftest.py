@@ -33,8 +33,8 @@ def _records(patients: int | None) -> list[dict]:
 
 def _network() -> nn.Module:
     torch.manual_seed(1)
-    layers = nn.Conv2d(1, 2, 3, padding=1), nn.GroupNorm(1, 2), nn.LeakyReLU(inplace=True), nn.Flatten(), nn.Linear(32, 3)
-    return nn.Sequential(*layers).double()
+    hidden = nn.Conv2d(1, 2, 3, padding=1), nn.GroupNorm(1, 2), nn.LeakyReLU(inplace=True)
+    return nn.Sequential(*hidden, nn.Flatten(), nn.Linear(32, 3)).double()
 
 
 @pytest.fixture
