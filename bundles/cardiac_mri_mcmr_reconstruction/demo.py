@@ -46,7 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--motion",
         choices=("network", "instance"),
         default="network",
-        help="instance: motion fitted to the cine, needs no weights (default: %(default)s)",
+        help="where fitting the motion to the cine begins; instance: at rest, needs no weights (default: %(default)s)",
     )
     parser.add_argument("--frames", type=int, default=25, help="frames of the simulated cine (default: %(default)s)")
     parser.add_argument("--matrix", type=int, default=128, help="its pixels on each side (default: %(default)s)")

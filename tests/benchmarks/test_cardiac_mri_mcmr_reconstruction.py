@@ -92,7 +92,7 @@ sample = {"kspace": kspace, "mask": mask, "case": "slice", "roi": (60, 40, 130, 
 del images, maps
 start, spent = time.perf_counter(), time.process_time()
 sample = EstimateSensitivityMapsd("espirit")(CompressCoilsd(10)(sample))
-inferer, network = CineInferer(outer_iterations=3, tolerance=1e-3, max_iterations=30), GroupwiseMotionNet().eval()
+inferer, network = CineInferer(refine_steps=90, max_iterations=30), GroupwiseMotionNet().eval()
 with torch.no_grad():
     sample["pred"] = inferer(sample["kspace"][None], network, sample["mask"][None], sample["sensitivity_maps"][None])[0]
     CheckPlausibilityd("pred", inferer.settings)(sample)
