@@ -83,6 +83,8 @@ class SteerableClassifier(nn.Module):
         fields: number of fields of each block; a block has fields * |group| channels.
         pools: the first so many blocks halve the image.
         frequency_cutoff: of the filter bases, in multiples of the radius of their rings; None is e2cnn's default.
+        side: the linear layer sees the mean of side x side parts of the image. 1 is exactly invariant; more (7 at 28
+            pixels) tells where a feature is, for images with an orientation and a group that keeps it (D1, trivial).
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class SteerableClassifier(nn.Module):
         fields: Sequence[int] = (4, 8, 8),
         pools: int = 2,
         frequency_cutoff: float | None = None,
+        side: int = 1,
     ) -> None:
         super().__init__()
         if not 0 <= pools <= len(fields):
@@ -113,8 +116,10 @@ class SteerableClassifier(nn.Module):
             blocks.append(_block(convolution, norm, number < pools))
             before = now
         self.blocks = nn.Sequential(*blocks)
-        self.pool = nn.Sequential(GroupPooling(group), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(before, num_classes)
+        self.pool = nn.Sequential(GroupPooling(group), nn.AdaptiveAvgPool2d(side), nn.Flatten())
+        self.head = nn.Linear(before * side**2, num_classes)
+        if side > 1:
+            nn.init.zeros_(self.head.weight)  # so many random ones would have to be unlearned through the noise
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits (B, num_classes) of images (B, in_channels, H, W)."""

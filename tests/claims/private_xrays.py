@@ -27,7 +27,6 @@ from clinbundles.privacy.moving_average import MovingAverage
 from clinbundles.privacy.poisson_units import PoissonUnitSampler
 from clinbundles.privacy.private_optimizer import PrivateOptimizer
 from clinbundles.privacy.randomness import randomness
-from clinbundles.privacy.steerable.group_pooling import GroupPooling
 from clinbundles.privacy.unit_collate import UnitRecords, collate_units
 from dp_equivariant_classification.networks import SteerableClassifier
 
@@ -172,12 +171,7 @@ def steerable_network(seed: int, group: str = "D1", fields: tuple[int, ...] = (8
         side: the image is summed up in side x side places; 1 is the bundle's own mean over the image.
     """
     torch.manual_seed(seed)
-    network = SteerableClassifier(in_channels=1, num_classes=2, group=group, fields=fields)
-    if side > 1:
-        network.pool = nn.Sequential(GroupPooling(group), nn.AdaptiveAvgPool2d(side), nn.Flatten())
-        network.head = nn.Linear(fields[-1] * side * side, 2)
-        nn.init.zeros_(network.head.weight)
-    return network
+    return SteerableClassifier(in_channels=1, num_classes=2, group=group, fields=fields, side=side)
 
 
 def _score(probability: np.ndarray, labels: np.ndarray) -> Score:

@@ -72,6 +72,15 @@ def test_the_default_is_invariant_and_an_ordinary_network_is_not():
                 assert max(changes) < largest
 
 
+def test_a_head_with_places_tells_where_a_feature_is():
+    network = SteerableClassifier(group="D1", side=7).double()
+    assert parameters(network.head) == (8 * 49 + 1) * 4
+    torch.nn.init.normal_(network.head.weight, generator=torch.Generator().manual_seed(0))
+    x = images()
+    with torch.no_grad():
+        assert not torch.allclose(network(x.flip(-1)), network(x), atol=0.1)
+
+
 def test_the_invariant_head_makes_the_papers_network_invariant_and_their_own_does_not():
     torch.manual_seed(0)
     image = images(16, batch=2)
