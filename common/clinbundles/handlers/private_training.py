@@ -54,7 +54,7 @@ class PrivateTraining:
         """Say what is planned."""
         plan = engine.plan
         if not plan.is_private:
-            _logger.info("No privacy budget (epsilon: null): the weights are not private.")
+            _logger.info("No privacy budget (epsilon: inf): the weights are not private.")
             return
         _logger.info(
             "Planned: epsilon %g at delta %.3g for each %s of %d; %d steps, each %s drawn with probability %.4g, "

@@ -51,7 +51,7 @@ class PrivacyPlan:
         if self.unit not in UNITS:
             raise ValueError(f"unit is {self.unit!r}, expected record or patient")
         if not self.epsilon > 0:
-            raise ValueError(f"epsilon is {self.epsilon}, expected a positive number, or null without privacy")
+            raise ValueError(f"epsilon is {self.epsilon}, expected a positive number, or inf without privacy")
         if not 0 < self.delta < 1 / self.units:
             raise ValueError(
                 f"delta is {self.delta}, expected above 0 and below 1/{self.units} = {1 / self.units:.2g}: with "
@@ -69,7 +69,7 @@ class PrivacyPlan:
         if self.is_private and self.noise_multiplier == 0:
             raise ValueError(
                 f"noise_multiplier is 0 with a finite epsilon of {self.epsilon}: without noise there is no privacy. "
-                "Set epsilon to null, or let plan_budget choose the noise"
+                "Set epsilon to inf, or let plan_budget choose the noise"
             )
         if self.is_private and not math.isfinite(self.max_grad_norm):
             raise ValueError("max_grad_norm is infinite with a finite epsilon: the noise is a multiple of it")
@@ -170,7 +170,10 @@ def plan_budget(
             raise ValueError(f"epochs is {epochs}, expected a positive number")
         steps = max(1, round(epochs / sample_rate))
     assert steps is not None
-    epsilon = math.inf if epsilon is None else float(epsilon)
+    try:
+        epsilon = math.inf if epsilon is None else float(epsilon)
+    except ValueError as error:
+        raise ValueError(f"epsilon is {epsilon!r}, expected a positive number, or inf without privacy") from error
     delta = 1 / (10 * units) if delta is None else delta
 
     def plan(noise_multiplier: float, budget: float) -> PrivacyPlan:
@@ -180,7 +183,7 @@ def plan_budget(
 
     plan(0.0, math.inf)  # refuses other wrong numbers before the accountant meets them
     if not epsilon > 0:
-        raise ValueError(f"epsilon is {epsilon}, expected a positive number, or null without privacy")
+        raise ValueError(f"epsilon is {epsilon}, expected a positive number, or inf without privacy")
     if math.isinf(epsilon):
         return plan(0.0, math.inf)
     return plan(noise_multiplier_for(epsilon, delta, sample_rate, steps), epsilon)
