@@ -31,7 +31,7 @@ def noise_multiplier_for(epsilon: float, delta: float, sample_rate: float, steps
     """
     if not SMALLEST_EPSILON <= epsilon <= LARGEST_EPSILON:
         raise ValueError(
-            f"epsilon is {epsilon}, expected {SMALLEST_EPSILON} to {LARGEST_EPSILON:g} (1 to 8 are usual), or null "
+            f"epsilon is {epsilon}, expected {SMALLEST_EPSILON} to {LARGEST_EPSILON:g} (1 to 8 are usual), or inf "
             "for a training without privacy"
         )
 
