@@ -43,6 +43,11 @@ from claim_tables import Comparison, interval
 pytestmark = pytest.mark.claims
 
 
+def fails(*values: Any, reason: str) -> Any:
+    """A parameter for which a claim does not hold, with what was measured on the twelve test slices."""
+    return pytest.param(*values, marks=pytest.mark.xfail(strict=True, reason=reason))
+
+
 def compare(ours: str, theirs: str, rate: int, metric: str = "psnr", claim: str = "") -> Comparison:
     """Paired over the cases, mean over seeds; a row of the table of claims."""
     return TABLES.compare(
@@ -70,7 +75,9 @@ def test_method(name: str, rate: int) -> None:
 # --- against other methods --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("rate", "margin"), [(8, 0.5), (16, 1.5)])
+@pytest.mark.parametrize(
+    ("rate", "margin"), [(8, 0.5), fails(16, 1.5, reason="1.0 dB above temporal TV (26.96 against 26.0)")]
+)
 def test_beats_the_best_method_without_motion(rate: int, margin: float) -> None:
     found = compare(OURS, best_without_motion(rate), rate, claim="best without motion: ")
     assert found.difference >= margin
@@ -78,12 +85,16 @@ def test_beats_the_best_method_without_motion(rate: int, margin: float) -> None:
 
 
 @pytest.mark.parametrize("rate", ENDS)
-def test_fitting_to_the_cine_improves_the_networks_images_and_motion(rate: int) -> None:
+def test_fitting_to_the_cine_improves_the_networks_images(rate: int) -> None:
     assert compare(OURS, NETWORK, rate, claim="refinement: ").low > 0
+
+
+@pytest.mark.parametrize("rate", [8, fails(16, reason="-0.12 pixels [-0.30, 0.03]: long axes gain, short axes do not")])
+def test_fitting_to_the_cine_improves_the_networks_motion(rate: int) -> None:
     assert compare(OURS, NETWORK, rate, "epe", "refinement: ").high < 0
 
 
-@pytest.mark.parametrize("rate", ENDS)
+@pytest.mark.parametrize("rate", [fails(8, reason="0.00 dB [-0.04, 0.05]"), fails(16, reason="-0.01 dB [-0.02, 0.01]")])
 def test_the_network_is_a_better_place_to_begin_than_rest(rate: int) -> None:
     compare(OURS, INSTANCE, rate, "epe", "refinement: ")
     assert compare(OURS, INSTANCE, rate, claim="refinement: ").low > 0
@@ -132,7 +143,13 @@ PAIRS = [(f"{OURS}{start}", f"{OURS}, separate{start}") for start in STARTS]
 PAIRS += [(f"joint{start}", f"{kind}{start}") for start in STARTS for kind in ("separate", "separate, same network")]
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+NOT_MEASURED = PAIRS[1:]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [fails(*PAIRS[0], reason="0.13 dB [0.10, 0.18], motion 0.00 [-0.04, 0.03]"), *NOT_MEASURED],
+)
 def test_joint_beats_separate_at_r_16(ours: str, theirs: str) -> None:
     image = compare(ours, theirs, 16, claim="joint: ")
     motion = compare(ours, theirs, 16, "epe", "joint: ")
@@ -142,7 +159,9 @@ def test_joint_beats_separate_at_r_16(ours: str, theirs: str) -> None:
     assert motion.high < 0
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [fails(*PAIRS[0], reason="it gains less: -0.12 dB [-0.23, -0.03]"), *NOT_MEASURED]
+)
 def test_joint_gains_more_at_r_16_than_at_r_8(ours: str, theirs: str) -> None:
     many, few = (mean(ours, rate, "psnr") - mean(theirs, rate, "psnr") for rate in (16, 8))
     claim = f"interaction: gain of {ours} over {theirs}, psnr"
@@ -150,8 +169,15 @@ def test_joint_gains_more_at_r_16_than_at_r_8(ours: str, theirs: str) -> None:
     assert found.low > 0
 
 
-@pytest.mark.parametrize("rate", ENDS)
-@pytest.mark.parametrize("metric", ["psnr", "epe"])
+@pytest.mark.parametrize(
+    ("rate", "metric"),
+    [
+        (8, "psnr"),
+        (16, "psnr"),
+        fails(8, "epe", reason="-0.01 pixels [-0.06, 0.04]: the images gain, the motion does not"),
+        fails(16, "epe", reason="0.00 pixels [-0.04, 0.03]: the images gain, the motion does not"),
+    ],
+)
 def test_three_iterations_beat_one(metric: str, rate: int) -> None:
     ours, theirs = (("K = 3", mean(OURS, rate, metric, 3)), ("K = 1", mean(OURS, rate, metric, 1)))
     found = TABLES.compare(BUNDLE, f"iterations: {metric}, R = {rate}", ours, theirs, lower_is_better=metric == "epe")
