@@ -35,8 +35,8 @@ TABLES = ClaimTables(
         "seeds": len(SEEDS),
         "training cells": 4000,
         "test cells": 1000,
-        "steps": 100,
-        "expected batch": 250,
+        "steps": Arm(D4, None).steps,
+        "expected batch": Arm(D4, None).expected_batch,
         "delta": 1e-4,
     }
 )
@@ -57,14 +57,22 @@ def accuracy(network: str, epsilon: float | None, **settings: object) -> np.ndar
     return over_seeds(replace(Arm(network, epsilon), **settings))
 
 
-@pytest.mark.parametrize("epsilon", [2.0, 8.0])
-@pytest.mark.parametrize("other", [WIDE, SMALL])
+@pytest.mark.parametrize(
+    ("other", "epsilon"),
+    [
+        (WIDE, 2.0),
+        (WIDE, 8.0),
+        pytest.param(SMALL, 2.0, marks=pytest.mark.xfail(reason="does not hold: 7 points, seeds overlap")),
+        pytest.param(SMALL, 8.0, marks=pytest.mark.xfail(reason="does not hold: 9 points, though no seed overlaps")),
+    ],
+)
 def test_claim_1_d4_beats_an_ordinary_network_by_ten_points(other: str, epsilon: float) -> None:
     ours, theirs = accuracy(D4, epsilon), accuracy(other, epsilon)
     assert ours.min() > theirs.max()
     assert ours.mean() - theirs.mean() >= 0.10
 
 
+@pytest.mark.xfail(reason="does not hold: without noise the wide network learns less in these steps than with clipping")
 def test_claim_2_d4_loses_less_to_privacy_than_the_network_of_equal_width() -> None:
     for epsilon in (2.0, 8.0):
         lost = [accuracy(network, None).mean() - accuracy(network, epsilon).mean() for network in (D4, WIDE)]
