@@ -180,7 +180,7 @@ def over_seeds(arm: Arm, score: str = "accuracy", seeds: Sequence[int] = (0, 1, 
 def linear_accuracy(features: Callable[[torch.Tensor], torch.Tensor]) -> float:
     """Test accuracy of logistic regression, without privacy, on features of the images."""
     training, test = cells(ROTATED, "training"), cells(ROTATED, "test")
-    model = LogisticRegression(max_iter=300).fit(features(training.images).numpy(), training.labels.numpy())
+    model = LogisticRegression(max_iter=5000).fit(features(training.images).numpy(), training.labels.numpy())
     return float(model.score(features(test.images).numpy(), test.labels.numpy()))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -128,7 +129,7 @@ def test_table_of_networks_and_budgets() -> None:
     table = pd.DataFrame(rows).T.fillna("")
     table.index.name = "accuracy on turned cells, %"
 
-    def draw(axes: object) -> None:
+    def draw(axes: Any) -> None:
         finite = [epsilon for epsilon in BUDGETS if epsilon]
         for network in NETWORKS:
             known = [epsilon for epsilon in finite if network == D4 or epsilon > 1]
@@ -137,6 +138,8 @@ def test_table_of_networks_and_budgets() -> None:
             spread = [one.std(ddof=1) for one in values]
             axes.errorbar(known, means, yerr=spread, marker="o", capsize=3, label=network)
         axes.set(xscale="log", xlabel="epsilon", ylabel="accuracy, %")
+        axes.set_xticks(finite, [f"{epsilon:g}" for epsilon in finite])
+        axes.minorticks_off()
         axes.legend(frameon=False)
 
     TABLES.publish(BUNDLE, "networks", table, draw)
