@@ -7,13 +7,12 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 import pydicom
 from PIL import Image
 
+from clinbundles.data.nifti_values import read_nifti_values
 from clinbundles.dicom.pixel_decoding import read_pixels
 from clinbundles.dicom.series_listing import is_dicom
 
@@ -70,9 +69,7 @@ def _read_picture(path: Path) -> PatchFile:
             with Image.open(path) as image:
                 frames = getattr(image, "n_frames", 1)
                 image.load()
-                array = np.asarray(
-                    image if image.mode in ("1", "L", "LA", "I;16", "I", "F", "RGB", "RGBA") else image.convert("RGB")
-                )
+                array = np.asarray(image if image.mode in _PLAIN else image.convert("RGB"))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ValueError(f"{path.name}: the picture is far larger than an image patch: cut out the patch") from None
     except (OSError, SyntaxError, ValueError) as error:
@@ -87,13 +84,7 @@ def _read_picture(path: Path) -> PatchFile:
 
 
 def _read_nifti(path: Path) -> PatchFile:
-    try:
-        image: Any = nibabel.load(path)
-        stored = image.dataobj
-        scaled = stored.slope not in (1, None) or stored.inter not in (0, None)
-        array = np.asarray(stored) if scaled else np.asarray(stored.get_unscaled())
-    except Exception as error:  # nibabel raises a dozen kinds
-        raise ValueError(f"{path.name}: cannot be read as NIfTI, is it damaged or cut off?") from error
+    _, array = read_nifti_values(path)
     if array.dtype.names is not None:  # RGB24
         array = np.stack([array[name] for name in array.dtype.names[:3]], axis=-1)
         colours = array.reshape(*array.shape[:2], -1, 3) if array.ndim >= 3 else array

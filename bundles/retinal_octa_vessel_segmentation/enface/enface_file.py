@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from PIL import Image
 
+from clinbundles.data.nifti_values import read_nifti_values
 from clinbundles.dicom import read_series
 from clinbundles.dicom.pixel_decoding import read_pixels
 from clinbundles.dicom.read_series import grey_values, series_headers
@@ -164,13 +164,7 @@ def _picture_pixel_mm(image: Image.Image) -> tuple[float, float] | None:
 
 
 def _read_nifti(path: Path, projection_axis: int | None) -> EnFaceFile:
-    try:
-        image: Any = nibabel.load(path)
-        stored = image.dataobj
-        scaled = stored.slope not in (1, None) or stored.inter not in (0, None)
-        array = np.asarray(stored) if scaled else np.asarray(stored.get_unscaled())
-    except Exception as error:  # nibabel raises a dozen kinds
-        raise ValueError(f"{path.name}: cannot be read as NIfTI, is it damaged or cut off?") from error
+    image, array = read_nifti_values(path)
     affine = np.asarray(image.affine, dtype=float)
     if array.dtype.names is not None:  # RGB24
         array = np.stack([array[name] for name in array.dtype.names], axis=-1)

@@ -22,7 +22,9 @@ class PrivateCheckpoints(TrainingCheckpoints):
 
     A resumed training spends on where the broken one stopped, and with seeded noise ends with the same weights, bit for
     bit, as one that was never broken (random transforms of the dataset aside: they start anew). The epoch in which a
-    run was killed is made again; nothing of it had left the process. `model.pt` is the moving average.
+    run was killed is made again, with fresh noise where the noise is secure: if it was killed between the report of an
+    epoch and this checkpoint, that epoch's validation has been seen twice but is counted once. `model.pt` is the moving
+    average.
 
     Args:
         ckpt_dir: folder of `model.pt` and `last.pt`.
