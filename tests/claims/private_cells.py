@@ -15,22 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from claim_tables import OUTPUT, write_json
+from private_claim_training import averaged_network
 from sklearn.linear_model import LogisticRegression
 from torch import nn
-from torch.utils.data import DataLoader
 
 from clinbundles.data import datalist
-from clinbundles.engines.private_trainer import PrivateTrainer
-from clinbundles.privacy.accounting.ledger import PrivacyLedger
 from clinbundles.privacy.accounting.plan import plan_budget
-from clinbundles.privacy.moving_average import MovingAverage
-from clinbundles.privacy.poisson_units import PoissonUnitSampler
-from clinbundles.privacy.private_optimizer import PrivateOptimizer
-from clinbundles.privacy.randomness import randomness
-from clinbundles.privacy.unit_collate import UnitRecords, collate_units
 from dp_equivariant_classification.evaluation.classification_scores import classification_scores
 from dp_equivariant_classification.images.preprocessing import preprocessing
-from dp_equivariant_classification.losses import ClassificationLoss
 from dp_equivariant_classification.networks import PlainClassifier, SteerableClassifier
 from dp_equivariant_classification.training.random_views import RandomSymmetryViews
 
@@ -114,23 +106,12 @@ def train(arm: Arm) -> nn.Module:
     )
     torch.manual_seed(arm.seed)
     network = NETWORKS[arm.network]()
-    sampler = PoissonUnitSampler(range(count), plan.sample_rate, plan.steps, randomness(False, 2 * arm.seed))
-    records = [{"image": x, "label": y} for x, y in zip(training.images, training.labels.tolist(), strict=True)]
-    average = MovingAverage(network, 0.95)
-    sgd = torch.optim.SGD(network.parameters(), lr=float(arm.learning_rate or 0))
-    PrivateTrainer(
-        device="cpu",
-        train_data_loader=DataLoader(UnitRecords(records, sampler), batch_sampler=sampler, collate_fn=collate_units),
-        network=network,
-        optimizer=PrivateOptimizer(sgd, plan, randomness(False, 2 * arm.seed + 1)),
-        loss_function=ClassificationLoss(),
-        plan=plan,
-        ledger=PrivacyLedger(),
-        average=average,
-        views=RandomSymmetryViews(arm.views) if arm.views > 1 else None,
-        physical_batch=128,
-    ).run()
-    return average.network
+    views = RandomSymmetryViews(arm.views) if arm.views > 1 else None
+    rate = float(arm.learning_rate or 0)
+    average, _ = averaged_network(
+        network, training.images, training.labels, plan, learning_rate=rate, seed=arm.seed, views=views
+    )
+    return average
 
 
 @torch.no_grad()

@@ -12,22 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from private_claim_training import averaged_network
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import pad
-from torch.utils.data import DataLoader
 
-from clinbundles.engines.private_trainer import PrivateTrainer
 from clinbundles.privacy.accounting.ledger import PrivacyLedger
 from clinbundles.privacy.accounting.plan import PrivacyPlan, plan_budget
-from clinbundles.privacy.moving_average import MovingAverage
-from clinbundles.privacy.poisson_units import PoissonUnitSampler
-from clinbundles.privacy.private_optimizer import PrivateOptimizer
-from clinbundles.privacy.randomness import randomness
-from clinbundles.privacy.unit_collate import UnitRecords, collate_units
 from dp_equivariant_classification.networks import SteerableClassifier
 
 FILE = Path("classification") / "pneumoniamnist_trainval.npz"
@@ -105,28 +99,13 @@ def train_privately(
         len(xrays), "record", epsilon=epsilon, expected_batch=recipe.expected_batch, steps=recipe.steps,
         max_grad_norm=recipe.max_grad_norm, views=recipe.views,
     )  # fmt: skip
-    sampler = PoissonUnitSampler(range(len(xrays)), plan.sample_rate, plan.steps, randomness(False, 2 * seed))
-    records = [
-        {"image": image, "label": label} for image, label in zip(xrays.images, xrays.labels.tolist(), strict=True)
-    ]
-    loader = DataLoader(UnitRecords(records, sampler), batch_sampler=sampler, collate_fn=collate_units)
-    sgd = torch.optim.SGD(network.parameters(), lr=recipe.learning_rate)
-    average, ledger = MovingAverage(network, recipe.ema), PrivacyLedger()
     generator = torch.Generator().manual_seed(seed)
-    trainer = PrivateTrainer(
-        device="cpu",
-        train_data_loader=loader,
-        network=network,
-        optimizer=PrivateOptimizer(sgd, plan, randomness(False, 2 * seed + 1)),
-        loss_function=nn.CrossEntropyLoss(reduction="none"),
-        plan=plan,
-        ledger=ledger,
-        average=average,
-        views=(lambda images: shifted_views(images, recipe.views, generator)) if recipe.views > 1 else None,
-        physical_batch=256,
-    )
-    trainer.run()
-    return average.network, plan, ledger
+    views = (lambda images: shifted_views(images, recipe.views, generator)) if recipe.views > 1 else None
+    average, ledger = averaged_network(
+        network, xrays.images, xrays.labels, plan, learning_rate=recipe.learning_rate, seed=seed, ema=recipe.ema,
+        views=views, physical_batch=256,
+    )  # fmt: skip
+    return average, plan, ledger
 
 
 def shifted_views(images: torch.Tensor, views: int, generator: torch.Generator, reach: int = 2) -> torch.Tensor:
