@@ -27,6 +27,7 @@ from cine_training_arms import (
     BUDGET,
     FEWER_SEEDS,
     FRAMEWISE,
+    ONE_SOLVE,
     SEEDS,
     framewise_network,
     motion_network,
@@ -171,6 +172,8 @@ METHODS: dict[str, Method] = {
     "joint, photometric": compensated(learned("photometric"), seeds=SEEDS, rates=ENDS),
     "joint, photometric for longer": compensated(learned("photometric, longer"), seeds=FEWER_SEEDS, rates=ENDS),
     "joint": compensated(learned("recon-driven"), seeds=SEEDS, rates=ENDS),
+    "joint, taught by one solve": compensated(learned(ONE_SOLVE), seeds=SEEDS, rates=ENDS),
+    "separate, taught by one solve": compensated(once(ONE_SOLVE), seeds=SEEDS, rates=ENDS),
     "joint, no reference": compensated(learned("no reference"), seeds=FEWER_SEEDS, rates=ENDS),
     "separate from SENSE": compensated(once("photometric from SENSE"), SENSE, seeds=FEWER_SEEDS, rates=ENDS),
     "separate, same network from SENSE": compensated(
