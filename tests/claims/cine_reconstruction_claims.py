@@ -121,6 +121,11 @@ def refined(seed: int = 0) -> MotionNet:
     return RefinedMotion(shipped_network())
 
 
+def refined_from(training: str) -> Callable[[int], MotionNet]:
+    """The same from where networks of other seeds put it."""
+    return lambda seed: RefinedMotion(motion_network(training, seed))
+
+
 def still(seed: int) -> MotionNet:
     return lambda images: images.new_zeros(1, 2 * images.shape[1], *images.shape[2:])
 
@@ -154,6 +159,7 @@ def solved_with(data: Strip, flow: torch.Tensor, settings: UnrolledSettings) -> 
 
 SENSE = {"init": "sense"}
 OURS, NETWORK, INSTANCE = "network, refined", "network", "instance-optimised"
+OTHER_SEEDS = f"{OURS}, other trainings"
 METHODS: dict[str, Method] = {
     **{name: of_baseline(name) for name in BASELINES},
     FRAMEWISE: Method(lambda case, data, rate, seed: unrolled(framewise_network(seed))(data), SEEDS),
@@ -162,6 +168,7 @@ METHODS: dict[str, Method] = {
     NETWORK: compensated(lambda seed: shipped_network()),
     OURS: compensated(refined),
     INSTANCE: compensated(instance),
+    OTHER_SEEDS: compensated(refined_from("photometric"), seeds=SEEDS, rates=ENDS),
     f"{NETWORK}, separate": compensated(lambda seed: MotionOfFirstImages(shipped_network()), rates=ENDS),
     f"{OURS}, separate": compensated(lambda seed: MotionOfFirstImages(refined()), rates=ENDS),
     f"{OURS} from SENSE": compensated(refined, SENSE, rates=ENDS),

@@ -25,6 +25,7 @@ from cine_reconstruction_claims import (
     METHODS,
     METRICS,
     NETWORK,
+    OTHER_SEEDS,
     OURS,
     RATES,
     TABLES,
@@ -98,6 +99,14 @@ def test_fitting_to_the_cine_improves_the_networks_motion(rate: int) -> None:
 def test_the_network_is_a_better_place_to_begin_than_rest(rate: int) -> None:
     compare(OURS, INSTANCE, rate, "epe", "refinement: ")
     assert compare(OURS, INSTANCE, rate, claim="refinement: ").low > 0
+
+
+@pytest.mark.parametrize("rate", ENDS)
+def test_networks_of_other_seeds_end_alike(rate: int) -> None:
+    """The shipped weights are one training; what is fitted from other trainings hardly differs."""
+    compare(OURS, OTHER_SEEDS, rate, claim="seeds: ")
+    of_seeds = seeds_and_cases(OTHER_SEEDS, rate, "psnr").mean(1)
+    assert np.abs(of_seeds - mean(OURS, rate, "psnr").mean()).max() < 0.1
 
 
 @pytest.mark.parametrize("rate", ENDS)
