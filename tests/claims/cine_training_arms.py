@@ -64,7 +64,7 @@ TRAININGS = {
     "photometric": Training("photometric"),
     "recon-driven": Training("recon_driven", "photometric", UNROLLED),
     ONE_SOLVE: Training("recon_driven", "photometric"),
-    "photometric, longer": Training("photometric", "photometric", seeds=FEWER_SEEDS, as_long_as=ONE_SOLVE),
+    "photometric, longer": Training("photometric", "photometric", seeds=FEWER_SEEDS, as_long_as="recon-driven"),
     "photometric from SENSE": Training("photometric", None, {"init": "sense"}, FEWER_SEEDS),
     "recon-driven from SENSE": Training(
         "recon_driven", "photometric from SENSE", {"init": "sense", **UNROLLED}, FEWER_SEEDS

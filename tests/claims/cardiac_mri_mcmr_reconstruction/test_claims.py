@@ -77,7 +77,7 @@ def test_method(name: str, rate: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "margin"), [(8, 0.5), fails(16, 1.5, reason="1.0 dB above temporal TV (26.96 against 26.0)")]
+    ("rate", "margin"), [(8, 0.5), fails(16, 1.5, reason="1.0 dB above temporal TV; with true motion 1.1")]
 )
 def test_beats_the_best_method_without_motion(rate: int, margin: float) -> None:
     found = compare(OURS, best_without_motion(rate), rate, claim="best without motion: ")
@@ -137,6 +137,7 @@ def test_closes_40_percent_of_the_gap_between_view_sharing_and_true_motion() -> 
     assert (ours - shared) / (ceiling - shared) >= 0.4
 
 
+@pytest.mark.xfail(strict=True, reason="1.9 dB; view sharing loses 1.4, CG-SENSE 1.2")
 def test_loses_less_than_1_db_at_an_acceleration_never_trained_on() -> None:
     lost = {name: mean(name, 16, "psnr") - mean(name, UNSEEN, "psnr") for name in (OURS, "CG-SENSE", "view sharing")}
     for other in ("CG-SENSE", "view sharing"):
