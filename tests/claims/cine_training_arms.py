@@ -162,7 +162,7 @@ def read_once(training: Training) -> None:
 
 @torch.enable_grad()
 def train_framewise(seed: int) -> Path:
-    """Weights of the frame-wise network after as much processor time as the motion network's by one solve took."""
+    """Weights of the frame-wise network, trained for as much processor time as the motion network until ONE_SOLVE."""
     file = folder_of(FRAMEWISE, seed) / "model.pt"
     if not file.is_file():
         train(ONE_SOLVE, seed)

@@ -1,7 +1,7 @@
 """Claims of the motion-compensated reconstruction: what motion, its fitting, its learning and weights are worth.
 
 "ours" is what inference.yaml does: the shipped network's motion, fitted to the cine. The claims of learning compare
-networks of the claims' own trainings, which are not refined.
+networks of the claims' own trainings, used alone.
 
 How methods are measured, and what is kept, is in ``cine_reconstruction_claims``; trainings in ``cine_training_arms``.
 The first two tests do the work in small parts, the others compare.

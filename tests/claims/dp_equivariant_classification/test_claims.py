@@ -63,8 +63,10 @@ def accuracy(network: str, epsilon: float | None, **settings: object) -> np.ndar
     [
         (WIDE, 2.0),
         (WIDE, 8.0),
-        pytest.param(SMALL, 2.0, marks=pytest.mark.xfail(reason="does not hold: 7 points, seeds overlap")),
-        pytest.param(SMALL, 8.0, marks=pytest.mark.xfail(reason="does not hold: 9 points, though no seed overlaps")),
+        pytest.param(SMALL, 2.0, marks=pytest.mark.xfail(strict=True, reason="does not hold: 7 points, seeds overlap")),
+        pytest.param(
+            SMALL, 8.0, marks=pytest.mark.xfail(strict=True, reason="does not hold: 9 points, though no seed overlaps")
+        ),
     ],
 )
 def test_claim_1_d4_beats_an_ordinary_network_by_ten_points(other: str, epsilon: float) -> None:
@@ -73,7 +75,9 @@ def test_claim_1_d4_beats_an_ordinary_network_by_ten_points(other: str, epsilon:
     assert ours.mean() - theirs.mean() >= 0.10
 
 
-@pytest.mark.xfail(reason="does not hold: without noise the wide network learns less in these steps than with clipping")
+@pytest.mark.xfail(
+    strict=True, reason="does not hold: without noise the wide network learns less in these steps than with clipping"
+)
 def test_claim_2_d4_loses_less_to_privacy_than_the_network_of_equal_width() -> None:
     for epsilon in (2.0, 8.0):
         lost = [accuracy(network, None).mean() - accuracy(network, epsilon).mean() for network in (D4, WIDE)]
